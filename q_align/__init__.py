@@ -1,0 +1,38 @@
+"""q_align: teach multimodal models to rate what people see.
+
+The names below load on first use, so that `import q_align` and `q-align --help` need no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Scorer": "q_align.score.scorer",
+    "Score": "q_align.types",
+    "LevelScheme": "q_align.levels",
+    "load_video": "q_align.score.compat",
+    "QAlignScorer": "q_align.score.compat",
+    "QAlignAestheticScorer": "q_align.score.compat",
+    "QAlignVideoScorer": "q_align.score.compat",
+}
+__all__ = [*_LAZY, "__version__"]
+
+if TYPE_CHECKING:
+    from q_align.levels import LevelScheme
+    from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer, load_video
+    from q_align.score.scorer import Scorer
+    from q_align.types import Score
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'q_align' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
