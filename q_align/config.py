@@ -1,0 +1,278 @@
+"""The training configuration: what can be set, what it means, and what it is when nobody says anything.
+
+YAML files state differences only and are merged left to right; `--section.key value` comes last. Keys and types are
+strict. The resolved configuration travels with the run (`config.yaml`), never the path of a file.
+Knows no model and no data; jsonargparse does the parsing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from q_align.errors import ConfigError, nearest
+from q_align.levels import VALUES, WORDS, LevelScheme
+from q_align.types import MediaSpec
+
+# Parts of every backbone (see `q_align.model.families`).
+PARTS = ("vision", "connector", "language")
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters; the family's own targets and ranks unless said otherwise."""
+
+    enabled: bool = False
+    r: int = 128
+    alpha: int = 256
+    dropout: float = 0.05
+    targets: list[str] | None = None  # names of linear modules; None: the family's
+    also_train: list[str] = field(default_factory=list)  # parts trained in full beside the adapters: connector, vision
+    dora: bool = False  # weight-decomposed adapters
+
+
+@dataclass
+class ModelConfig:
+    path: str = "nano"  # folder, hub id, or "nano" for the embedded model
+    init: Literal["pretrained", "random"] = "pretrained"  # random: the same architecture from scratch
+    attn: str | None = None  # eager, sdpa, flash_attention_2; None: the model's default
+    quantize: str | None = None  # 8bit, 4bit (QLoRA)
+    freeze: list[str] = field(default_factory=list)  # parts kept as they are: vision, connector, language
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass
+class SetConfig:
+    """One labelled set of a mixture."""
+
+    labels: str = ""  # labels file (CSV, JSONL, Parquet, published JSON) or the name of a data set card
+    media_root: str | None = None  # folder that media paths are relative to; None: the labels file's folder
+    task: str | None = None  # iqa, iaa, vqa; None: as the labels or the card say
+    source: str | None = None  # name of the set; None: the labels file's name
+    mos_range: list[float] | None = None  # [min, max] of the MOS as written; None: the card's, else from the train rows
+    higher_is_better: bool | None = None  # false for DMOS; None: as the card says, else true
+    weight: float = 1.0  # how often the set is drawn, relative to its size
+    cap: int | None = None  # at most so many media of the set per epoch
+
+
+@dataclass
+class DataConfig:
+    train: str | None = None  # labels file or card: shorthand for one set; `sets` for several
+    media_root: str | None = None  # with `train`
+    task: str | None = None  # with `train`
+    mos_range: list[float] | None = None  # with `train`
+    higher_is_better: bool | None = None  # with `train`
+    sets: list[SetConfig] = field(default_factory=list)
+    val_share: float = 0.1  # share of the training rows held out, by content, where the labels have no "val" split
+    questions: Literal["pool", "fixed"] = "pool"  # a paraphrase drawn at random, or the scoring question always
+    flip: bool = True  # mirror at random: does not change what people see in quality
+    crop: int | None = None  # random crops of at most this many pixels a side, at native scale; None: whole frames
+    temperature: float = 1.0  # of mixing sets by size: 1 as they are, towards 0 all alike
+
+
+@dataclass
+class LevelsConfig:
+    words: list[str] = field(default_factory=lambda: list(WORDS))  # best first
+    values: list[float] = field(default_factory=lambda: list(VALUES))  # strictly falling
+
+
+@dataclass
+class SyllabusConfig:
+    name: str = (
+        "hard"  # what is taught: hard (the paper), level_only, soft, fidelity, plcc, emd, ordinal, numeric, blend
+    )
+    weights: dict[str, float] = field(default_factory=dict)  # with blend: syllabus -> weight
+
+
+@dataclass
+class TrainConfig:
+    output_dir: str = ""  # folder of the run: config.yaml, checkpoints, the best model
+    epochs: float = 3.0
+    max_steps: int = -1  # overrides epochs where positive
+    batch_size: int = 8  # media per device and step
+    accumulate: int = 1  # steps per update
+    lr: float = 2e-5
+    lr_parts: dict[str, float] = field(default_factory=dict)  # vision, connector, language -> its own learning rate
+    weight_decay: float = 0.0
+    warmup: float = 0.03  # share of the steps
+    schedule: str = "cosine"
+    max_grad_norm: float = 1.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    checkpointing: bool = False  # recompute activations: less memory, a third more time
+    engine: Literal["auto", "zero2", "zero3", "zero3_offload", "fsdp"] = "auto"  # how several devices share the model
+    compile: bool = False
+    workers: int = 2  # processes that decode and encode
+    eval_every: float = 1.0  # epochs (or, below 1, share of the whole run) between evaluations and checkpoints
+    eval_batch_size: int | None = None  # None: batch_size
+    keep: int = 2  # checkpoints kept, the best one always among them
+    log_every: int = 10  # steps
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])  # tensorboard, wandb
+    seed: int = 0
+    resume: bool = False  # go on from the last checkpoint in output_dir
+    max_bad_media: int = 0  # broken media tolerated (skipped and listed) before the run stops
+
+
+@dataclass
+class RunConfig:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    media: MediaSpec = field(default_factory=MediaSpec)
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
+    syllabus: SyllabusConfig = field(default_factory=SyllabusConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def scheme(self) -> LevelScheme:
+        return LevelScheme(words=tuple(self.levels.words), values=tuple(self.levels.values))
+
+    def sets(self) -> list[SetConfig]:
+        """The labelled sets, with `data.train` spelled out as one of them.
+
+        Raises:
+            ConfigError: when there is none, or both ways are used at once.
+        """
+        data = self.data
+        if data.train and data.sets:
+            raise ConfigError("data.train and data.sets are both given; put the set into data.sets")
+        if data.train:
+            return [
+                SetConfig(
+                    labels=data.train,
+                    media_root=data.media_root,
+                    task=data.task,
+                    mos_range=data.mos_range,
+                    higher_is_better=data.higher_is_better,
+                )
+            ]
+        if not data.sets:
+            raise ConfigError("no training data: give data.train (a labels file or a card) or data.sets")
+        return data.sets
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+
+
+def resolve(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> RunConfig:
+    """YAML files merged left to right, then `--section.key value` overrides -> one checked configuration.
+
+    Raises:
+        ConfigError: for a missing or malformed file, an unknown key (with the nearest valid one), or a wrong type.
+    """
+    for file in files:
+        _check_keys(_read(file), RunConfig, str(file))
+    _check_overrides(overrides)
+    from jsonargparse import ArgumentParser
+    from jsonargparse import Namespace as Parsed
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    for name, section in _hints(RunConfig).items():
+        parser.add_argument(f"--{name}", type=section)
+    arguments = [word for file in files for word in ("--config", str(file))]
+    try:
+        parsed: Parsed = parser.instantiate_classes(parser.parse_args([*arguments, *overrides]))
+    except Exception as error:  # jsonargparse raises several kinds; all of them speak of the user's input
+        raise ConfigError(_one_line(error)) from error
+    config = RunConfig(**{f.name: getattr(parsed, f.name) for f in dataclasses.fields(RunConfig)})
+    _check_values(config)
+    return config
+
+
+def _check_values(config: RunConfig) -> None:
+    train, data = config.train, config.data
+    checks = [
+        (train.batch_size > 0, "train.batch_size", train.batch_size, "positive"),
+        (train.accumulate > 0, "train.accumulate", train.accumulate, "positive"),
+        (train.lr > 0, "train.lr", train.lr, "positive"),
+        (train.epochs > 0, "train.epochs", train.epochs, "positive"),
+        (train.eval_every > 0, "train.eval_every", train.eval_every, "positive"),
+        (train.keep > 0, "train.keep", train.keep, "positive"),
+        (0 <= train.warmup < 1, "train.warmup", train.warmup, "a share in [0, 1)"),
+        (0 <= data.val_share < 1, "data.val_share", data.val_share, "a share in [0, 1)"),
+        (config.media.fps > 0, "media.fps", config.media.fps, "positive"),
+        (config.media.max_frames > 0, "media.max_frames", config.media.max_frames, "positive"),
+    ]
+    for fine, key, value, wanted in checks:
+        if not fine:
+            raise ConfigError(f"{key} must be {wanted}, got {value}")
+    for part in [*config.model.freeze, *config.model.lora.also_train, *train.lr_parts]:
+        if part not in PARTS:
+            raise ConfigError(f"unknown part of the model {part!r}{nearest(part, PARTS)}; parts are {', '.join(PARTS)}")
+    config.scheme()  # its own checks
+
+
+def _read(file: str | Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot read the configuration ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected sections such as `train:`, got {type(tree).__name__}")
+    return tree or {}
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _nested(hint: Any) -> type | None:
+    """The dataclass inside a type hint (`X`, `list[X]`), if there is one."""
+    for part in (hint, *typing.get_args(hint)):
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            return part
+    return None
+
+
+def _check_keys(tree: Any, cls: type, where: str, prefix: str = "") -> None:
+    if isinstance(tree, list):
+        for item in tree:
+            _check_keys(item, cls, where, prefix)
+    if not isinstance(tree, dict):
+        return
+    hints = _hints(cls)
+    for key, value in tree.items():
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown key {prefix}{key}{_suggest(str(key), prefix)}")
+        inner = _nested(hints[key])
+        if inner is not None:
+            _check_keys(value, inner, where, f"{prefix}{key}.")
+
+
+def _all_keys(cls: type = RunConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name, hint in _hints(cls).items():
+        inner = _nested(hint)
+        keys.append(f"{prefix}{name}")
+        keys += _all_keys(inner, f"{prefix}{name}.") if inner else []
+    return keys
+
+
+def _suggest(key: str, prefix: str) -> str:
+    """The nearest valid key: one of the same section if any is close, else one of any section."""
+    keys = _all_keys()
+    siblings = [k for k in keys if k.startswith(prefix) and "." not in k[len(prefix) :]]
+    return nearest(f"{prefix}{key}", siblings) or nearest(f"{prefix}{key}", keys)
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    keys = set(_all_keys())
+    for word in overrides:
+        if not word.startswith("--"):
+            continue
+        name = word[2:].split("=", 1)[0]
+        # dictionaries take any key: train.lr_parts.vision
+        if name not in keys and name.rsplit(".", 1)[0] not in ("train.lr_parts", "syllabus.weights"):
+            section = f"{name.rsplit('.', 1)[0]}." if "." in name else ""
+            raise ConfigError(f"unknown key --{name}{_suggest(name.removeprefix(section), section)}")
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines)
