@@ -19,7 +19,16 @@ _LAZY = {
     "QAlignAestheticScorer": "q_align.score.compat",
     "QAlignVideoScorer": "q_align.score.compat",
 }
-__all__ = [*_LAZY, "__version__"]
+__all__ = [
+    "LevelScheme",
+    "QAlignAestheticScorer",
+    "QAlignScorer",
+    "QAlignVideoScorer",
+    "Score",
+    "Scorer",
+    "__version__",
+    "load_video",
+]
 
 if TYPE_CHECKING:
     from q_align.levels import LevelScheme

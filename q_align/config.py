@@ -84,9 +84,7 @@ class LevelsConfig:
 
 @dataclass
 class SyllabusConfig:
-    name: str = (
-        "hard"  # what is taught: hard (the paper), level_only, soft, fidelity, plcc, emd, ordinal, numeric, blend
-    )
+    name: str = "hard"  # what is taught; see `q_align.syllabus`: hard is the paper
     weights: dict[str, float] = field(default_factory=dict)  # with blend: syllabus -> weight
 
 
@@ -108,7 +106,7 @@ class TrainConfig:
     engine: Literal["auto", "zero2", "zero3", "zero3_offload", "fsdp"] = "auto"  # how several devices share the model
     compile: bool = False
     workers: int = 2  # processes that decode and encode
-    eval_every: float = 1.0  # epochs (or, below 1, share of the whole run) between evaluations and checkpoints
+    eval_every: float = 1.0  # epochs between evaluations, each with a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
     keep: int = 2  # checkpoints kept, the best one always among them
     log_every: int = 10  # steps

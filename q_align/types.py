@@ -6,7 +6,7 @@ Plain data: no torch, no file access, no defaults that depend on a model. Every 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    Frame = Union[Image.Image, np.ndarray]
+    Frame = Image.Image | np.ndarray
     # A path to an image or a video, raw bytes, a picture, an (H, W, 3) uint8 array, or the frames of a video.
-    Media = Union[str, Path, bytes, Frame, Sequence[Frame]]
+    Media = str | Path | bytes | Frame | Sequence[Frame]
 else:
     Media = Any
 

@@ -35,19 +35,22 @@ class Backbone:
     card: ModelCard
 
     @classmethod
-    def from_pretrained(cls, path: str | Path = "nano", *, dtype: str = "float32", **options: Any) -> Backbone:
+    def from_pretrained(
+        cls, path: str | Path = "nano", *, dtype: str = "float32", card: ModelCard | None = None, **options: Any
+    ) -> Backbone:
         """Loads a checkpoint.
 
         Args:
             path: a folder with `q_align.json`, or "nano" for the embedded model.
             dtype: "float32", "bfloat16" or "float16".
+            card: replaces the folder's own (`read_card`), when other levels or questions are to be taught.
             options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
 
         Raises:
             CheckpointError: when the folder does not exist, has no `q_align.json`, or names an unknown family.
         """
-        folder = _folder(path)
-        card = ModelCard.load(folder)
+        folder = locate(path)
+        card = card or read_card(path)
         if card.family not in FAMILIES:
             raise CheckpointError(f"{folder / FILE}: unknown family {card.family!r}{nearest(card.family, FAMILIES)}")
         model, encoder = import_module(FAMILIES[card.family].module).load(folder, card, dtype=dtype, **options)
@@ -62,7 +65,17 @@ class Backbone:
         self.card.save(folder)
 
 
-def _folder(path: str | Path) -> Path:
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint, without loading its weights."""
+    return ModelCard.load(locate(path))
+
+
+def locate(path: str | Path) -> Path:
+    """The folder that a model's name stands for.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
     if str(path) in PACKAGED:
         return Path(str(resources.files("q_align.model"))) / str(path) / "weights"
     folder = Path(path)

@@ -24,7 +24,7 @@ class ModelCard:
     """What a checkpoint was taught, and how to ask it.
 
     Attributes:
-        family: key of `q_align.model.families.FAMILIES` ("nano", "mplug_owl2"), or the `model_type` of a transformers model.
+        family: key of `q_align.model.families.FAMILIES`, or the `model_type` of a transformers model.
         levels: words and values, best first.
         tasks: tasks that the model was trained for; scoring another one works, with a warning.
         prompt: the prompt as a template of {image}, {question} and {stem}; the family's encoder fills it in.
