@@ -24,17 +24,11 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class MediaSpec:
-    """How media are looked at: the same in training and in scoring, and stored in every checkpoint.
+    """How media are looked at: the same in training and in scoring, and stored in every checkpoint."""
 
-    Attributes:
-        max_pixels: pixel budget of one frame before the encoder; larger ones are scaled down. None: the family's own.
-        fps: frames taken per second of a video (the paper: 1).
-        max_frames: at most so many frames of a video, evenly spread; at least one frame is always taken.
-    """
-
-    max_pixels: int | None = None
-    fps: float = 1.0
-    max_frames: int = 16
+    max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
+    fps: float = 1.0  # frames taken per second of a video (the paper: 1); always at least one frame
+    max_frames: int = 16  # at most so many frames of a video, evenly spread
 
 
 class Item(NamedTuple):

@@ -1,0 +1,70 @@
+"""q-align doctor: what this installation can do: versions, devices, optional parts, and one tiny forward pass."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from importlib import metadata
+from typing import Any
+
+# distribution -> extra that brings it (None: always needed)
+PARTS: dict[str, str | None] = {
+    "torch": None,
+    "transformers": None,
+    "numpy": None,
+    "pillow": None,
+    "pyarrow": None,
+    "scipy": None,
+    "accelerate": "train",
+    "peft": "train",
+    "deepspeed": "train",
+    "tensorboard": "train",
+    "decord": "video",
+    "av": "video",
+    "sentencepiece": "legacy",
+    "bitsandbytes": "quant",
+    "ray": "cluster",
+    "fastapi": "serve",
+}
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("doctor", help="check versions, devices and optional parts; run one tiny forward pass")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import q_align
+
+    print(
+        f"q_align {q_align.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
+    missing = []
+    for name, extra in PARTS.items():
+        try:
+            print(f"  {name:14} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            hint = f"pip install 'q_align[{extra}]'" if extra else "needed: pip install q_align"
+            print(f"  {name:14} not installed ({hint})")
+            missing += [] if extra else [name]
+    if missing:
+        print(f"q-align: error: required parts are missing: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    import torch
+
+    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    print(f"devices: {', '.join(devices) or 'cpu only'}; {torch.get_num_threads()} threads")
+    return _forward()
+
+
+def _forward() -> int:
+    import numpy as np
+
+    from q_align.score.scorer import Scorer
+
+    gray = np.full((64, 64, 3), 128, dtype=np.uint8)
+    score = Scorer.from_pretrained("nano").score(gray, task="iqa")
+    print(f"embedded model: forward works (a grey square scores {score.value:.2f} of 5)")
+    return 0

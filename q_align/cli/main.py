@@ -1,0 +1,70 @@
+"""The command `q-align`: finds the sub-command, prints errors in one line, turns them into exit codes.
+
+Knows no work itself; every sub-command lives in a file of its own and imports what it needs when it runs, so that
+`q-align --help` starts at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import q_align
+from q_align.errors import QAlignError
+from q_align.log import setup
+
+# Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
+COMMANDS = ("score", "train", "evaluate", "report", "data", "config", "cluster", "doctor")
+
+
+def build() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="q-align",
+        description="Teach multimodal models to rate what people see, and let them rate images and videos.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"q_align {q_align.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"q_align.cli.{name}").add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 only if nothing failed, 1 on failure, 2 on wrong usage, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # --debug works before and after the command
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    setup(verbose=debug)
+    parser = build()
+    args, rest = parser.parse_known_args(words)
+    if rest and not getattr(args, "takes_overrides", False):
+        parser.error(f"unknown arguments: {' '.join(rest)} (q-align {args.command} --help lists the known ones)")
+    args.overrides = rest
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return int(code)
+    except QAlignError as error:
+        if debug:
+            raise
+        print(f"q-align: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("q-align: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our stdout has gone (`q-align score ... | head`); keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split())
+        print(f"q-align: unexpected {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        return 1

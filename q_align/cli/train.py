@@ -1,0 +1,29 @@
+"""q-align train: fine-tune a model on rated media."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="fine-tune a model on rated images or videos",
+        description="Fine-tunes a model. YAML files are merged left to right; --section.key value comes last. "
+        "`q-align config --help-keys` lists every key with its meaning.",
+        epilog="example: q-align train --config configs/nano.yaml --data.train labels.csv --train.output_dir runs/mine",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    parser.set_defaults(run=run, takes_overrides=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    from q_align.config import resolve
+
+    config = resolve(args.config, args.overrides)
+    from q_align.train.run import run as train
+
+    print(train(config))
+    return 0

@@ -1,0 +1,61 @@
+"""Our configuration in the words of transformers.TrainingArguments. Knows no data and no model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from q_align.config import RunConfig
+
+
+def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int, evaluate: bool) -> Any:
+    """TrainingArguments for a run.
+
+    Args:
+        config: resolved configuration.
+        folder: where checkpoints go.
+        steps_per_epoch: optimizer steps in one epoch on one device.
+        evaluate: whether there are rows to evaluate on; the best checkpoint is then the one with the highest SRCC.
+    """
+    from transformers import TrainingArguments
+
+    train = config.train
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    every = max(1, round(train.eval_every * steps_per_epoch / world))
+    if train.max_steps > 0:
+        every = min(every, train.max_steps)
+    # the only way to name TensorBoard's folder in transformers 5
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "tensorboard"))
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=train.epochs,
+        max_steps=train.max_steps,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.eval_batch_size or train.batch_size,
+        gradient_accumulation_steps=train.accumulate,
+        learning_rate=train.lr,
+        weight_decay=train.weight_decay,
+        warmup_steps=train.warmup,
+        lr_scheduler_type=train.schedule,
+        max_grad_norm=train.max_grad_norm,
+        bf16=train.precision == "bf16",
+        fp16=train.precision == "fp16",
+        gradient_checkpointing=train.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if train.checkpointing else None,
+        torch_compile=train.compile,
+        dataloader_num_workers=train.workers,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=every if evaluate else None,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=train.keep,
+        metric_for_best_model="srcc" if evaluate else None,
+        greater_is_better=True if evaluate else None,
+        logging_steps=train.log_every,
+        report_to=train.report_to or "none",
+        seed=train.seed,
+        data_seed=train.seed,
+        average_tokens_across_devices=False,
+        ddp_find_unused_parameters=False,
+    )
