@@ -26,7 +26,8 @@ EXTRAS = {
     "quant": ["bitsandbytes>=0.44", "torchao>=0.7"],
     "cluster": ["ray[data]>=2.40"],
     "serve": ["fastapi>=0.110", "uvicorn>=0.29", "gradio>=5"],
-    "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "scikit-image>=0.22", "scikit-learn>=1.4"],
+    "generate": ["scikit-image>=0.22", "scikit-learn>=1.4"],  # photographs inside their packages; scikit-image's measures
+    "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
 }
 
 setup(
