@@ -1,7 +1,8 @@
 """Text levels: how opinion scores become words, and how probabilities of words become scores.
 
 Knows numbers and words; no tokenizer, no model, no data set. numpy only.
-Source: Q-Align (Wu et al., ICML 2024), sections 3.2 (conversion) and 3.4 (inference).
+Sources: Q-Align (Wu et al., ICML 2024), sections 3.2 (conversion) and 3.4 (inference); DeQA-Score (You et al.,
+CVPR 2025), section 3.2 (soft labels).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from q_align.errors import ConfigError
 
 WORDS = ("excellent", "good", "fair", "poor", "bad")
 VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)
+# DeQA-Score's bounds on a scale 1..5: below this std, or beyond this error of the mean, two levels are better.
+MIN_STD, MAX_SHIFT = 0.2, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,74 @@ class LevelScheme:
         step = np.clip(np.ceil(share * k - 1e-9).astype(int) - 1, 0, k - 1)
         return k - 1 - step
 
+    def linear(self, mos: Any) -> np.ndarray:
+        """Two-level label (..., K): the two neighbours of a MOS share it linearly, so that the mean is the MOS."""
+        values = np.asarray(self.values)
+        mos = np.clip(np.asarray(mos, dtype=np.float64), self.low, self.high)[..., None]
+        # Each level is a hat function over its neighbours; at the ends only one side exists.
+        gaps = -np.diff(values)
+        up = np.concatenate([[np.inf], gaps])
+        down = np.concatenate([gaps, [np.inf]])
+        return np.clip(np.minimum(1 - (mos - values) / up, 1 + (mos - values) / down), 0.0, 1.0)
+
+    def soft(self, mos: Any, std: Any = None, *, method: str = "density") -> np.ndarray:
+        """Soft label (..., K) of a MOS and the standard deviation of its opinions, by DeQA-Score (section 3.2).
+
+        A Gaussian is read at the level values, p becomes alpha p + beta so that it sums to 1 and keeps the MOS as its
+        mean, and is clipped at 0. The two-level label is returned where the std is unknown (None, NaN) or small, and
+        where clipping moved the mean too far.
+
+        Args:
+            mos: scalar or array on the level scale; clipped to its ends.
+            std: the same shape, on the level scale.
+            method: "density" (the Gaussian at each value) or "interval" (its integral half-way to the neighbours).
+
+        Raises:
+            ConfigError: for another method or a negative std.
+        """
+        if method not in ("density", "interval"):
+            raise ConfigError(f"soft label method is 'density' or 'interval', got {method!r}")
+        values = np.asarray(self.values)
+        mos = np.clip(np.asarray(mos, dtype=np.float64), self.low, self.high)
+        std = np.broadcast_to(np.asarray(np.nan if std is None else std, dtype=np.float64), mos.shape)
+        if (std < 0).any():
+            raise ConfigError(f"std of opinions must be >= 0, got {std.min():g}")
+        unit = (self.high - self.low) / 4
+        usable = std >= MIN_STD * unit  # False for NaN
+        sigma = np.where(usable, std, unit)[..., None]
+        # alpha + K beta = 1 and alpha m + beta sum(v) = mos, with m the mean of raw and c the mean of the values. A MOS
+        # of exactly c makes both the same equation; a hair beside it lies the limit.
+        centre = values.mean()
+        mos = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
+        raw = (_density if method == "density" else _mass)(values, mos[..., None], sigma)
+        raw = raw / raw.sum(-1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            alpha = (mos - centre) / (raw @ values - centre)
+        # Values with uneven gaps can ask for the Gaussian upside down; two levels say it better.
+        usable = usable & np.isfinite(alpha) & (alpha > 0)
+        alpha = np.where(usable, alpha, 1.0)[..., None]
+        probs = np.maximum(alpha * raw + (1 - alpha) / len(values), 0.0)
+        probs = probs / probs.sum(-1, keepdims=True)
+        usable = usable & (np.abs(probs @ values - mos) <= MAX_SHIFT * unit)
+        return np.where(usable[..., None], probs, self.linear(mos))
+
+    def from_votes(self, votes: Any) -> np.ndarray:
+        """Vote histograms (..., bins), lowest mark first -> shares per level (..., K), best level first.
+
+        The marks are spread evenly over the level scale and each one's votes go to its two neighbouring levels
+        (`linear`), so the mean opinion is kept exactly for any number of bins; K bins are kept as they are.
+
+        Raises:
+            ConfigError: for fewer than two bins, a negative or infinite count, or a histogram without votes.
+        """
+        votes = np.asarray(votes, dtype=np.float64)
+        if votes.ndim == 0 or votes.shape[-1] < 2:
+            raise ConfigError(f"a vote histogram has at least two bins, got shape {votes.shape}")
+        total = votes.sum(-1, keepdims=True)
+        if (votes < 0).any() or not np.isfinite(votes).all() or (total <= 0).any():
+            raise ConfigError("vote counts must be finite, >= 0, and not all zero in a row")
+        return (votes / total) @ self.linear(np.linspace(self.low, self.high, votes.shape[-1]))
+
     def expect(self, probs: Any) -> Any:
         """Expected value sum_k p_k v_k of level probabilities (..., K) -> (...), on the level scale."""
         return np.asarray(probs, dtype=np.float64) @ np.asarray(self.values)
@@ -83,3 +154,18 @@ class LevelScheme:
         values = np.asarray(self.values)
         variance = probs @ values**2 - (probs @ values) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
+
+
+def _density(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    z = (values - mean) / std
+    # Relative to the largest: far from every value all densities would underflow together.
+    return np.exp(-0.5 * (z**2 - (z**2).min(-1, keepdims=True)))
+
+
+def _mass(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    half = -np.diff(values) / 2
+    upper = values + np.concatenate([half[:1], half])
+    lower = values - np.concatenate([half, half[-1:]])
+    return ndtr((upper - mean) / std) - ndtr((lower - mean) / std)

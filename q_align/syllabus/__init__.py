@@ -1,0 +1,98 @@
+"""What is taught, by name. A syllabus is a pure function of a prediction and of opinions; a blend is a weighted sum.
+
+hard        the paper: next-token loss over the whole answer      fidelity  order of pairs of one source
+level_only  the level word alone                                  plcc      correlation within a source
+ordinal     the level word, with a share for its neighbours       emd       the raters' histogram, cumulated
+soft        the raters' distribution over the levels (KL)         numeric   the score as text (baseline)
+blend       a weighted sum of the others: weights {"soft": 1.0, "fidelity": 1.0}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from q_align.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from q_align.levels import LevelScheme
+    from q_align.syllabus.base import Syllabus
+
+NAMES = ("hard", "level_only", "ordinal", "soft", "emd", "fidelity", "plcc", "numeric")
+# Compare media of one source with each other: batches should hold runs of one source.
+PAIRWISE = ("fidelity", "plcc")
+
+
+def get_syllabus(
+    name: str, weights: Mapping[str, float] | None = None, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> Syllabus:
+    """The syllabus of that name.
+
+    Args:
+        name: one of NAMES, or "blend".
+        weights: with "blend": syllabus -> weight > 0.
+        options: syllabus -> its keyword arguments, as {"fidelity": {"spread": "fixed"}}.
+
+    Raises:
+        ConfigError: for unknown names or options, weights without "blend", and blends that contradict each other.
+    """
+    parts = names_of(name, weights)
+    unused = set(options or {}) - set(parts)
+    if unused:
+        raise ConfigError(f"syllabus options for {sorted(unused)}, but only {list(parts)} are taught")
+    functions = {part: _with_options(part, (options or {}).get(part, {})) for part in parts}
+    if len(functions) == 1 and name != "blend":
+        return functions[name]
+    from q_align.syllabus.blend import blend
+
+    return blend(functions, dict(weights or {}))
+
+
+def names_of(name: str, weights: Mapping[str, float] | None = None) -> tuple[str, ...]:
+    """The plain syllabuses behind a name and its weights."""
+    if name != "blend":
+        _known(name)
+        if weights:
+            raise ConfigError(f"syllabus.weights belong to syllabus.name blend, not to {name!r}")
+        return (name,)
+    if not weights:
+        raise ConfigError("syllabus.name blend needs syllabus.weights, such as {soft: 1.0, fidelity: 1.0}")
+    for part, weight in weights.items():
+        _known(part)
+        if not 0 < weight < float("inf"):
+            raise ConfigError(f"syllabus.weights.{part} must be > 0, got {weight}")
+    if "numeric" in weights and len(weights) > 1:
+        raise ConfigError("numeric teaches another answer text and cannot be blended with level syllabuses")
+    return tuple(weights)
+
+
+def pairwise(name: str, weights: Mapping[str, float] | None = None) -> bool:
+    """Whether batches should hold runs of one source."""
+    return any(part in PAIRWISE for part in names_of(name, weights))
+
+
+def answer_of(name: str, scheme: LevelScheme, weights: Mapping[str, float] | None = None) -> Callable[[float], str]:
+    """What completes the stem for a MOS on the level scale: a level word, or a number under `numeric`."""
+    if "numeric" in names_of(name, weights):
+        from q_align.syllabus.numeric import say
+
+        return partial(say, scheme=scheme)
+    return lambda mos: scheme.words[int(scheme.hard(mos))]
+
+
+def _known(name: str) -> None:
+    if name not in NAMES:
+        raise ConfigError(f"unknown syllabus {name!r}{nearest(name, NAMES)}; syllabuses are {', '.join(NAMES)}, blend")
+
+
+def _with_options(name: str, options: Mapping[str, Any]) -> Syllabus:
+    from q_align.syllabus import hard, numeric, pairs, soft
+
+    function = next(getattr(m, name) for m in (hard, soft, pairs, numeric) if name in vars(m))
+    valid = [p for p in signature(function).parameters if p not in ("prediction", "targets")]
+    for option in options:
+        if option not in valid:
+            raise ConfigError(f"unknown option {option!r} of syllabus {name!r}{nearest(option, valid)}; has {valid}")
+    return partial(function, **options) if options else function

@@ -1,0 +1,208 @@
+"""A labels file -> `Labels`: finds the columns, checks every row, brings opinions onto the level scale, once.
+
+Knows what columns mean and which values make no sense; no media are opened, no model, no syllabus.
+The range of the MOS is declared (argument, card, config), or taken from the training rows and said so.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from q_align.data.labels import KNOWN, Labels
+from q_align.data.published import from_published, is_published
+from q_align.data.tables import read_table
+from q_align.data.votes import mean_and_std, read_votes
+from q_align.errors import LabelError, nearest
+from q_align.levels import LevelScheme
+from q_align.log import log
+from q_align.tasks import TASKS
+
+MEDIA = ("media", "image", "video", "path")
+VIDEO = r"(?i)\.(mp4|mov|avi|mkv|webm|m4v|mpg|mpeg|wmv|flv|3gp|ogv|y4m|ts|mts)$"
+# Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
+PART = re.compile(r"(?i)(?<![a-z0-9])(train|test|val|validation|split(_?\d+)?)(?![a-z0-9])")
+PLAIN = ("", "labels", "label", "data", "metadata", "index", "mos")
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    scheme: LevelScheme | None = None,
+    media_root: str | Path | None = None,
+    task: str | None = None,
+    source: str | None = None,
+    mos_range: tuple[float, float] | None = None,
+    higher_is_better: bool = True,
+) -> Labels:
+    """Reads CSV, TSV, JSONL, Parquet, or the published Q-Align JSON.
+
+    Args:
+        path: the labels file. Columns: `image|video|media|path`, and `mos` or `votes`; optional `std`, `split`, `task`,
+            `source`, `content`, `id`, `question`; others are kept.
+        scheme: the levels; default: the paper's five.
+        media_root: folder of relative media paths; default: the folder of the labels file.
+        task: "iqa", "iaa" or "vqa"; default: the `task` column, else by kind of medium.
+        source: name of the data set; default: the file's name without "train", "test" and the like, or its
+            folder's name where nothing is left ("labels.csv").
+        mos_range: lowest and highest MOS that the data set's scale allows; default: 1..number of bins for votes, else
+            the lowest and highest MOS among the training rows (all rows where there is no split column).
+        higher_is_better: False for DMOS; scores are turned round here and nowhere else.
+
+    Raises:
+        LabelError: for an unreadable or empty file, missing columns, and for a MOS, std, task or votes that make no
+            sense; names the row (the first one after the header is row 1).
+    """
+    path = Path(path)
+    scheme = scheme or LevelScheme()
+    table = read_table(path)
+    report: dict[str, Any] = {"rows": table.num_rows, "repaired": 0, "off_vocabulary": 0, "without_score": 0}
+    if is_published(table.column_names):
+        table, found = from_published(table, scheme.words)
+        report |= found
+        if table.num_rows == 0:
+            raise LabelError(f"{path}: none of {report['rows']} records has a medium and a score (gt_score, id)")
+        if report["without_score"]:
+            log.warning("%s: %d records without a score are left out", path, report["without_score"])
+    media_column = _media_column(table, path)
+    columns: dict[str, Any] = {}
+    names = pc.cast(table.column(media_column), pa.large_string())
+    _check(path, pc.fill_null(pc.equal(names, ""), True), media_column, "is empty")
+    columns["media"] = _resolve(names, Path(path.parent if media_root is None else media_root))
+
+    votes = read_votes(table, path) if "votes" in table.column_names else None
+    if votes is not None and mos_range is None:
+        mos_range = (1.0, float(votes.shape[1]))
+        report["range_from"] = "votes"
+    raw, std = _scores(table, votes, mos_range, path)
+    splits = _text(table, "split")
+    mos_range = _range(raw, splits, mos_range, path, report)
+    width = mos_range[1] - mos_range[0]
+    columns["mos"] = scheme.to_scale(raw, mos_range, higher_is_better=higher_is_better)
+    columns["raw_mos"] = raw
+    columns["std"] = pa.array(std * ((scheme.high - scheme.low) / width), mask=np.isnan(std))
+    columns["split"] = splits
+    columns["task"] = _tasks(table, media_column, names, task, path)
+    name = source or _source(path)
+    columns["source"] = _text(table, "source", name)
+    columns["id"] = _text(table, "id") if "id" in table.column_names else names
+    columns["content"] = _text(table, "content")
+    columns["question"] = _text(table, "question")
+    if votes is not None:
+        shares = scheme.from_votes(votes if higher_is_better else votes[:, ::-1])
+        flat = pa.array(shares.ravel())
+        columns["votes"] = pa.FixedSizeListArray.from_arrays(flat, len(scheme.words))
+    others = [n for n in table.column_names if n not in (*KNOWN, media_column)]
+    columns |= {n: table.column(n) for n in others}
+    report["usable"] = table.num_rows
+    report["with_std"] = int((~np.isnan(std)).sum())
+    whole = pa.table(columns).combine_chunks()
+    return Labels(whole, name, mos_range, higher_is_better, scheme, report)
+
+
+def _source(path: Path) -> str:
+    name = re.sub("[_-]{2,}", "_", PART.sub("", path.stem)).strip("_-. ")
+    # a file named "labels.csv" is called after its folder
+    return path.resolve().parent.name or path.stem if name.lower() in PLAIN else name
+
+
+def _media_column(table: pa.Table, path: Path) -> str:
+    have = table.column_names
+    media = next((n for n in MEDIA if n in have), None)
+    missing = ([] if media else ["one of image|video|media|path"]) + (
+        [] if "mos" in have or "votes" in have else ["mos (or votes)"]
+    )
+    if missing or media is None:
+        raise LabelError(f"{path}: missing column {' and '.join(missing)}; columns found: {', '.join(have)}")
+    return media
+
+
+def _scores(
+    table: pa.Table, votes: np.ndarray | None, mos_range: tuple[float, float] | None, path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """MOS and std on the data set's own scale, from their columns or else from the votes; std NaN where unknown."""
+    voted = mean_and_std(votes, mos_range) if votes is not None and mos_range is not None else None
+    if "mos" in table.column_names:
+        mos = _numbers(table, "mos", path)
+        _check(path, ~np.isfinite(mos), "mos", "is {}; every row needs a finite MOS", mos)
+    else:
+        assert voted is not None  # _media_column: mos or votes
+        mos = voted[0]
+    if "std" in table.column_names:
+        std = _numbers(table, "std", path)
+        _check(path, (std < 0) | np.isinf(std), "std", "is {}; a standard deviation is finite and >= 0", std)
+    else:
+        std = voted[1] if voted else np.full(len(mos), np.nan)
+    return mos, std
+
+
+def _range(
+    raw: np.ndarray, splits: Any, declared: tuple[float, float] | None, path: Path, report: dict[str, Any]
+) -> tuple[float, float]:
+    if declared is not None:
+        low, high = float(declared[0]), float(declared[1])
+        if not low < high:
+            raise LabelError(f"{path}: mos_range is (lowest, highest), got ({low:g}, {high:g})")
+        slack = 1e-9 * (high - low)
+        _check(path, (raw < low - slack) | (raw > high + slack), "mos", f"is {{}}, outside {low:g}..{high:g}", raw)
+        report.setdefault("range_from", "declared")
+        return low, high
+    train = pc.fill_null(pc.equal(splits, "train"), False).to_numpy()
+    rows = raw[train] if train.any() else raw
+    low, high = float(rows.min()), float(rows.max())
+    if low == high:
+        raise LabelError(f"{path}: every MOS is {low:g}, so no range can be taken from them; declare mos_range")
+    report["range_from"] = "training rows" if train.any() else "all rows"
+    log.info("%s: MOS range %g..%g taken from %s (mos_range declares another)", path, low, high, report["range_from"])
+    return low, high
+
+
+def _tasks(table: pa.Table, media_column: str, names: Any, task: str | None, path: Path) -> pa.Array:
+    if task is not None or "task" not in table.column_names:
+        if task is not None and task not in TASKS:
+            raise LabelError(f"{path}: unknown task {task!r}{nearest(task, TASKS)}; tasks are {', '.join(TASKS)}")
+        video = pc.match_substring_regex(names, VIDEO) if media_column != "video" else pa.array([True] * len(names))
+        return pa.array(np.full(len(names), task)) if task else pc.if_else(video, "vqa", "iqa")
+    column = _text(table, "task")
+    wrong = pc.invert(pc.fill_null(pc.is_in(column, value_set=pa.array(TASKS, pa.large_string())), False))
+    _check(path, wrong, "task", f"is {{!r}}; tasks are {', '.join(TASKS)}", column)
+    return column
+
+
+def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
+    try:
+        return pc.cast(table.column(name), pa.float64()).to_numpy().astype(np.float64)
+    except pa.ArrowException as error:
+        raise LabelError(f"{path}: column {name!r} holds no numbers: {error}") from error
+
+
+def _text(table: pa.Table, name: str, default: str | None = None) -> Any:
+    if name in table.column_names:
+        return pc.cast(table.column(name), pa.large_string())
+    return pa.chunked_array([pa.repeat(pa.scalar(default, pa.large_string()), table.num_rows)])
+
+
+def _resolve(names: Any, root: Path) -> Any:
+    """Relative paths below `root`; absolute ones and URLs as they are."""
+    fixed = pc.match_substring_regex(names, r"^(/|[A-Za-z]:[\\/]|[a-z][a-z0-9+.-]+://)")
+    base = pa.scalar(root.as_posix().rstrip("/") + "/" if root != Path() else "", pa.large_string())
+    return pc.if_else(fixed, names, pc.binary_join_element_wise(base, names, pa.scalar("", pa.large_string())))
+
+
+def _check(path: Path, wrong: Any, column: str, problem: str, values: Any = None) -> None:
+    """Raises for the first wrong row, with the number of them all."""
+    mask = np.asarray(wrong.to_numpy(zero_copy_only=False) if isinstance(wrong, pa.Array) else wrong, dtype=bool)
+    rows = np.flatnonzero(mask)
+    if rows.size:
+        value = values[int(rows[0])] if values is not None else None
+        value = value.as_py() if isinstance(value, pa.Scalar) else value
+        more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
+        raise LabelError(f"{path}: row {rows[0] + 1}: {column} {problem.format(value)}{more}")
+
+
+__all__ = ["Labels", "read_labels"]

@@ -1,0 +1,135 @@
+"""Any labels file -> one columnar table, as it stands. Knows file formats; nothing of scores, tasks or levels.
+
+Everything stays in pyarrow: a million rows never become Python objects (published JSON files, which are small, do).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from q_align.errors import LabelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# Columns that are names even where they look like numbers ("0001").
+TEXT = ("image", "video", "media", "path", "id", "split", "task", "source", "content", "question", "votes")
+NUMBERS = ("mos", "std")
+
+
+def read_table(path: str | Path) -> pa.Table:
+    """Reads CSV, TSV, JSONL, Parquet or a JSON list of records, by its extension; known names come out in lower case.
+
+    Raises:
+        LabelError: for a missing, empty or unreadable file, or an extension of none of these formats.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise LabelError(f"{path}: unknown labels format {suffix!r}; use {', '.join(READERS)}")
+    if not path.is_file():
+        raise LabelError(f"{path}: no such labels file")
+    if path.stat().st_size == 0:
+        raise LabelError(f"{path}: the file is empty")
+    try:
+        table = READERS[suffix](path)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, LabelError):
+            raise
+        raise LabelError(f"{path}: cannot be read as {suffix[1:]}: {_one_line(error)}") from error
+    if table.num_rows == 0:
+        raise LabelError(f"{path}: no rows")
+    return table.rename_columns([_known(name) for name in table.column_names])
+
+
+def write_table(table: pa.Table, path: str | Path) -> None:
+    """Writes CSV or Parquet, by the extension; list columns become JSON text in CSV."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, path)
+    elif suffix == ".csv":
+        from pyarrow import csv
+
+        csv.write_csv(_flat(table), path)
+    else:
+        raise LabelError(f"{path}: labels are written as .csv or .parquet, not {suffix!r}")
+
+
+def from_records(records: Iterable[dict[str, Any]]) -> pa.Table:
+    """Rows as dictionaries -> table; keys that some rows lack become nulls there."""
+    rows = list(records)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+
+def _csv(path: Path) -> pa.Table:
+    from pyarrow import csv
+
+    names = list(csv.open_csv(path, parse_options=_dialect(path)).schema.names)
+    types = {name: pa.large_string() for name in names if _known(name) in TEXT}
+    types |= {name: pa.float64() for name in names if _known(name) in NUMBERS}
+    # One block after another (no threads): errors then name the row, and memory stays flat.
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(use_threads=False),
+        parse_options=_dialect(path),
+        convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+    )
+
+
+def _dialect(path: Path) -> Any:
+    from pyarrow import csv
+
+    return csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True)
+
+
+def _jsonl(path: Path) -> pa.Table:
+    import pyarrow.json
+
+    return pyarrow.json.read_json(path)
+
+
+def _parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path)
+
+
+def _json(path: Path) -> pa.Table:
+    records = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise LabelError(f"{path}: a JSON labels file is a list of records, got {type(records).__name__}")
+    return from_records(records)
+
+
+def _known(name: str) -> str:
+    plain = name.strip().lower()
+    return plain if plain in (*TEXT, *NUMBERS) else name.strip()
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    for i, column in enumerate(table.schema):
+        if pa.types.is_nested(column.type):
+            text = pa.array([None if v is None else json.dumps(v) for v in table.column(i).to_pylist()], pa.string())
+            table = table.set_column(i, column.name, text)
+    return table
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+    ".json": _json,
+}
