@@ -1,11 +1,43 @@
 """What differs between model families, as a table of facts: no code branches on a family's name.
 
-An entry says which module builds the pieces; modules are imported when first used.
+An entry says which module builds the pieces; modules are imported when first used. A family that is not in the table
+gets `CHAT`, the facts that most transformers models share.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """How a transformers chat model wants to be asked (see `q_align.model.chat`).
+
+    Attributes:
+        processor: name of the transformers processor class, where the one that the model names does not do without
+            torchvision or other packages that text and frames do not need.
+        template: keywords of the chat template; a template that does not know one ignores it.
+        prompt: layout of {image}, {question} and {stem} for a family whose checkpoints have no chat template.
+        placeholder: what stands for one frame in such a prompt.
+        appends: text that the processor itself puts behind the prompt.
+        images: keywords of the image processor at every call.
+        budget: how `media.max_pixels` reaches the image processor: a key of `q_align.model.chat_budget.BUDGETS`.
+        answer_type: `token_type_ids` of the answer, where the model has them.
+        shares: whether what stands before the question is encoded without looking at it, so that several questions
+            about the same frames can share it (causal attention, image first).
+    """
+
+    processor: str | None = None
+    template: Mapping[str, Any] = field(default_factory=lambda: {"enable_thinking": False})
+    prompt: str = ""
+    placeholder: str = ""
+    appends: str = ""
+    images: Mapping[str, Any] = field(default_factory=dict)
+    budget: str = "scale"
+    answer_type: int = 0
+    shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +48,8 @@ class Family:
         module: dotted module that offers `load(path, card, *, dtype, attn, **options) -> (PreTrainedModel, Encoder)`,
             and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`.
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
-        lora: names of the linear modules that LoRA adapts by default.
+        lora: names of the linear modules that LoRA adapts by default, within the language model.
+        chat: how a transformers chat model is asked; unused by families with an encoder of their own.
     """
 
     module: str
@@ -24,7 +57,37 @@ class Family:
     connector: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
+    chat: Chat = field(default_factory=Chat)
 
+
+# Names that transformers gives the parts of nearly all of its image-text-to-text models.
+CHAT = Family(
+    module="q_align.model.chat",
+    vision=(
+        "model.visual.patch_embed.",
+        "model.visual.pos_embed.",
+        "model.visual.blocks.",
+        "model.vision_tower.",
+        "model.vision_model.",
+    ),
+    connector=(
+        "model.visual.merger.",
+        "model.visual.deepstack_merger_list.",
+        "model.multi_modal_projector.",
+        "model.connector.",
+        "model.image_newline",
+    ),
+    language=("model.language_model.", "model.text_model.", "lm_head."),
+    lora=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+
+
+def _chat(lora: tuple[str, ...] = CHAT.lora, **facts: Any) -> Family:
+    return replace(CHAT, lora=lora, chat=Chat(**facts))
+
+
+# three of four layers of Qwen3.5 are linear attention, with projections of their own
+_LINEAR_ATTENTION = ("in_proj_qkv", "in_proj_z", "out_proj")
 
 FAMILIES: dict[str, Family] = {
     "nano": Family(
@@ -41,4 +104,29 @@ FAMILIES: dict[str, Family] = {
         language=("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."),
         lora=("q_proj", "v_proj.multiway.1"),
     ),
+    "qwen2_vl": _chat(budget="area", shares=True),
+    "qwen2_5_vl": _chat(budget="area", shares=True),
+    "qwen3_vl": _chat(budget="area", shares=True),
+    "qwen3_5": _chat(lora=CHAT.lora + _LINEAR_ATTENTION, budget="area", shares=True),
+    # one 448-pixel view unless a budget allows more tiles: its processor's own default is up to 13 of 256 tokens
+    "internvl": _chat(budget="tiles", images={"crop_to_patches": False}, shares=True),
+    "llava": _chat(shares=True),
+    "llava_next": _chat(shares=True),
+    "llava_onevision": _chat(shares=True),
+    # its own processor wants torchvision and num2words for videos, and expands images exactly as Idefics3 does
+    "smolvlm": _chat(processor="Idefics3Processor", budget="splits", shares=True),
+    "idefics3": _chat(budget="splits", shares=True),
+    "gemma3": _chat(shares=True),
+    # the prompt looks at itself in both directions, question and image alike; only the answer is causal
+    "paligemma": _chat(
+        prompt="{image}{question}\n{stem}",
+        placeholder="<image>",
+        appends="\n",
+        answer_type=1,
+    ),
 }
+
+
+def family_of(name: str) -> Family:
+    """Facts of a family by its name (`ModelCard.family`); `CHAT` for a transformers `model_type` without an entry."""
+    return FAMILIES.get(name, CHAT)
