@@ -20,6 +20,8 @@ from q_align.errors import ConfigError, nearest
 from q_align.levels import VALUES, WORDS, LevelScheme
 from q_align.types import MediaSpec
 
+# Dictionaries take any key: train.lr_parts.vision.
+FREE = ("train.lr_parts", "syllabus.weights", "syllabus.options")
 # Parts of every backbone (see `q_align.model.families`).
 PARTS = ("vision", "connector", "language")
 
@@ -86,6 +88,7 @@ class LevelsConfig:
 class SyllabusConfig:
     name: str = "hard"  # what is taught; see `q_align.syllabus`: hard is the paper
     weights: dict[str, float] = field(default_factory=dict)  # with blend: syllabus -> weight
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)  # syllabus -> its own settings
 
 
 @dataclass
@@ -265,8 +268,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         if not word.startswith("--"):
             continue
         name = word[2:].split("=", 1)[0]
-        # dictionaries take any key: train.lr_parts.vision
-        if name not in keys and name.rsplit(".", 1)[0] not in ("train.lr_parts", "syllabus.weights"):
+        if name not in keys and name.rsplit(".", 1)[0] not in FREE:
             section = f"{name.rsplit('.', 1)[0]}." if "." in name else ""
             raise ConfigError(f"unknown key --{name}{_suggest(name.removeprefix(section), section)}")
 

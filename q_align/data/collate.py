@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from q_align.data.augment import augment
-from q_align.data.sources import Labels
+from q_align.data.labels import Labels
 from q_align.errors import MediaError
 from q_align.levels import LevelScheme
 from q_align.media import open_frames
@@ -58,12 +58,12 @@ class RatedMedia(Dataset[Rated]):
     """
 
     def __init__(
-        self, sets: Sequence[Labels], card: ModelCard, answer: Callable[[Sample], str], asking: Asking | None = None
+        self, sets: Sequence[Labels], card: ModelCard, answer: Callable[[float], str], asking: Asking | None = None
     ) -> None:
         """Args:
         sets: labelled sets.
         card: questions, stems and media budget of the model.
-        answer: the word (or text) that completes the stem for a sample.
+        answer: the word (or text) that completes the stem for a MOS on the level scale.
         asking: None when evaluating: the scoring question, whole frames.
         """
         self.sets = list(sets)
@@ -102,7 +102,7 @@ class RatedMedia(Dataset[Rated]):
             elif self.asking.paraphrase:
                 question = str(rng.choice(task.questions))
         stem = self.card.stem(sample.task)
-        turn = Turn(frames, question, stem, self.answer(sample), video=task.medium == "video")
+        turn = Turn(frames, question, stem, self.answer(sample.mos), video=task.medium == "video")
         return Rated(sample, source, index, turn)
 
 

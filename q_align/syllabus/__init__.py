@@ -79,7 +79,11 @@ def answer_of(name: str, scheme: LevelScheme, weights: Mapping[str, float] | Non
         from q_align.syllabus.numeric import say
 
         return partial(say, scheme=scheme)
-    return lambda mos: scheme.words[int(scheme.hard(mos))]
+    return partial(_word, scheme=scheme)
+
+
+def _word(mos: float, scheme: LevelScheme) -> str:
+    return scheme.words[int(scheme.hard(mos))]
 
 
 def _known(name: str) -> None:

@@ -20,14 +20,14 @@ from q_align.config import RunConfig
 from q_align.data.cards import open_dataset
 from q_align.data.collate import Asking, RatedMedia
 from q_align.data.draws import Draws
-from q_align.data.sources import Labels
+from q_align.data.labels import Labels
 from q_align.errors import ConfigError, LabelError, require
 from q_align.log import log
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
 from q_align.model.parts import freeze, part_of
-from q_align.syllabus import get_syllabus
+from q_align.syllabus import answer_of, get_syllabus
 
 CHECKPOINTS = "checkpoints"
 # Files of a checkpoint that serve resuming only; the published model goes without them.
@@ -213,14 +213,13 @@ def _trainer(
     from q_align.train.arguments import training_arguments
     from q_align.train.trainer import RatingTrainer
 
-    syllabus = get_syllabus(config.syllabus.name, config.syllabus.weights)
+    taught = config.syllabus
+    syllabus = get_syllabus(taught.name, taught.weights, taught.options)
     data, train = config.data, config.train
     asking = Asking(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=train.seed)
     scheme, card = config.scheme(), backbone.card
 
-    def answer(sample: Any) -> str:
-        return scheme.words[int(scheme.hard(sample.mos))]
-
+    answer = answer_of(taught.name, scheme, taught.weights)
     train_set = RatedMedia(train_sets, card, answer, asking)
     eval_set = RatedMedia(eval_sets, card, answer) if eval_sets else None
     steps = -(-len(train_set) // (train.batch_size * train.accumulate))
