@@ -1,0 +1,50 @@
+"""One attention call for all three parts, through the library's attention interface (eager, SDPA, flash, ...).
+
+Knows queries, keys and values; no projections, no positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """Plain attention with the softmax in float32: the reference the other implementations are checked against."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    weights = query @ key.transpose(2, 3) * scaling  # (B, heads, T, S)
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **kwargs: Any
+) -> Tensor:
+    """Queries (B, heads, T, d) over keys and values (B, heads, S, d) -> (B, T, heads * d).
+
+    Args:
+        module: holds `config` (which names the implementation) and `is_causal`.
+        mask: what `create_causal_mask` made for this implementation; None attends to everything, or causally where
+            the module says so.
+    """
+    implementation: str = module.config._attn_implementation  # type: ignore[union-attr, assignment]
+    function = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)
+    output, _ = function(module, query, key, value, mask, scaling=query.shape[-1] ** -0.5, **kwargs)
+    return output.flatten(2)
