@@ -21,3 +21,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no test data at {SHARED} (set Q_ALIGN_TEST_DATA)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def nano():
+    """The embedded model with random weights: the tests' real backbone."""
+    from q_align.model.nano import build
+
+    return build(seed=0)

@@ -1,0 +1,90 @@
+"""How nano looks at a frame of any size: pieces at native scale, and views of the whole.
+
+Shrinking a picture hides its distortions, so the pieces keep the pixels as they are; the views add what only the whole
+tells. A fixed grid: the same picture always gives the same tiles. Knows pixels; no model, no text.
+
+    up to one tile on both sides     the frame itself, one tile
+    larger                           a grid at native scale, evenly spread, plus the whole frame in one tile
+    longer than four tiles           also a grid over the frame shrunk to two tiles on its long side
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# Tiles at native scale of one frame: 448 x 448 takes 4, 1024 x 768 and everything beyond 12 (5% of 12 megapixels).
+NATIVE = 12
+
+
+@dataclass(slots=True)
+class Tile:
+    """pixels: (h, w, 3) uint8. place: centre x and y in -1..1, log2 of the down-scaling, covered share, time 0..1."""
+
+    pixels: np.ndarray
+    place: tuple[float, float, float, float, float]
+
+
+def cut(frame: Image.Image, side: int, *, native: int = NATIVE, time: float = 0.0) -> list[Tile]:
+    """One frame -> its tiles, native ones first, the whole last.
+
+    Args:
+        frame: RGB picture of any size.
+        side: largest side of a tile in pixels.
+        native: at most so many tiles at native scale.
+        time: of the frame within its video, 0..1.
+    """
+    width, height = frame.size
+    if max(width, height) <= side:
+        return grid(frame, side, most=1, shrunk=1.0, time=time)
+    tiles = grid(frame, side, most=native, shrunk=1.0, time=time)
+    longest = max(width, height)
+    if longest > 4 * side and native >= 4:
+        ratio = longest / (2 * side)
+        size = (max(1, round(width / ratio)), max(1, round(height / ratio)))
+        tiles += grid(shrink(frame, size), side, most=4, shrunk=ratio, time=time)
+    # squeezed to a square: all large frames then share one tile size, and go through the convolutions together
+    whole = shrink(frame, (side, side))
+    ratio = math.sqrt(width * height) / side
+    return [*tiles, Tile(np.asarray(whole), (0.0, 0.0, math.log2(max(ratio, 1e-3)), 1.0, time))]
+
+
+def shrink(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    # reducing_gap: a fast box reduction first; a 12 megapixel frame takes 25 ms instead of 80
+    return frame.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def grid(frame: Image.Image, side: int, *, most: int, shrunk: float, time: float) -> list[Tile]:
+    """Tiles of at most side x side, evenly spread over the frame, row by row."""
+    width, height = frame.size
+    w, h = min(side, width), min(side, height)
+    columns, rows = layout(width / side, height / side, most)
+    tiles = []
+    for top in spread(height - h, rows):
+        for left in spread(width - w, columns):
+            x = (2 * left + w) / width - 1
+            y = (2 * top + h) / height - 1
+            share = math.sqrt(w * h / (width * height))
+            pixels = np.asarray(frame.crop((left, top, left + w, top + h)))
+            tiles.append(Tile(pixels, (x, y, math.log2(shrunk), share, time)))
+    return tiles
+
+
+def layout(wide: float, high: float, most: int) -> tuple[int, int]:
+    """Columns and rows for a frame of wide x high tiles: enough to cover it, or at most `most` in its proportions."""
+    columns, rows = math.ceil(wide), math.ceil(high)
+    if columns * rows > most:
+        columns = min(most, max(1, round(math.sqrt(most * wide / high))))
+        rows = max(1, min(rows, most // columns))
+        columns = min(math.ceil(wide), columns)
+    return columns, rows
+
+
+def spread(room: int, count: int) -> list[int]:
+    """`count` offsets from 0 to `room`; the middle when there is one."""
+    if count == 1:
+        return [room // 2]
+    return [round(i * room / (count - 1)) for i in range(count)]

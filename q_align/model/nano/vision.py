@@ -1,0 +1,100 @@
+"""nano's eyes: a convolutional encoder from tiles to statistics of local features, and the connector to the decoder.
+
+The first convolutions run at full resolution: what blur, noise and coding leave behind lives in single pixels, and a
+linear patch embedding does not learn it at this size. Each tile is summed up by the mean and the spread of its features
+in a few regions: distortions are textures. Knows pixels; no text, no batch layout.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from q_align.model.nano.shape import NanoShape
+
+# centre x, centre y, log2 of the down-scaling, share of the frame that the tile covers, time of the frame
+PLACE = 5
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation that stands still when its weights are frozen.
+
+    A plain one keeps moving its running statistics in training mode, so that a "frozen" encoder would still drift.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        # one value per channel has no variance
+        moving = self.training and self.weight.requires_grad and x.numel() > x.shape[1]
+        if not moving:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+class Stage(nn.Module):
+    """3x3 convolution, normalisation, ReLU; then residual blocks at the same size."""
+
+    def __init__(self, inner: int, outer: int, stride: int, blocks: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.norm = Norm(outer)
+        self.blocks = nn.ModuleList(Block(outer) for _ in range(blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Block(nn.Module):
+    """Depth-wise 3x3, then a two-layer perceptron over the channels, added to its input."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.spread = nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False)
+        self.norm = Norm(width)
+        self.up = nn.Conv2d(width, 2 * width, 1)
+        self.down = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(F.relu(self.up(self.norm(self.spread(x)))))
+
+
+class Vision(nn.Module):
+    """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, 2 C)."""
+
+    def __init__(self, shape: NanoShape):
+        super().__init__()
+        widths = (3, *shape.channels)
+        self.stages = nn.ModuleList(
+            Stage(widths[i], widths[i + 1], 1 if i == 0 else 2, shape.blocks[i]) for i in range(len(shape.channels))
+        )
+        self.norm = Norm(widths[-1])
+        self.pool = shape.pool
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = (pixels * 4 - 2).contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x)
+        # the spread is a small difference of large numbers: not in half precision
+        x = self.norm(x).float()  # (N, C, gh, gw)
+        mean = F.adaptive_avg_pool2d(x, self.pool)
+        square = F.adaptive_avg_pool2d(x * x, self.pool)
+        # eps inside the root: it has an infinite gradient at 0
+        spread = ((square - mean * mean).clamp_min(0) + 1e-4).sqrt()
+        return torch.cat([mean, spread], 1).flatten(2).transpose(1, 2)  # (N, pool * pool, 2 C)
+
+
+class Connector(nn.Module):
+    """Statistics of a tile and its place -> visual tokens of the decoder's width."""
+
+    def __init__(self, shape: NanoShape):
+        super().__init__()
+        self.inner = nn.Linear(2 * shape.channels[-1], 2 * shape.hidden)
+        self.outer = nn.Linear(2 * shape.hidden, shape.hidden)
+        self.place = nn.Linear(PLACE, shape.hidden, bias=False)
+
+    def forward(self, statistics: Tensor, place: Tensor) -> Tensor:
+        tokens = self.outer(F.gelu(self.inner(statistics.to(self.inner.weight.dtype))))  # (N, pool * pool, H)
+        return tokens + self.place(place.to(self.place.weight.dtype)).unsqueeze(1)
