@@ -18,6 +18,7 @@ def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int,
         steps_per_epoch: optimizer steps in one epoch on one device.
         evaluate: whether there are rows to evaluate on; the best checkpoint is then the one with the highest SRCC.
     """
+    import torch
     from transformers import TrainingArguments
 
     train = config.train
@@ -41,10 +42,9 @@ def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int,
         max_grad_norm=train.max_grad_norm,
         bf16=train.precision == "bf16",
         fp16=train.precision == "fp16",
-        gradient_checkpointing=train.checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if train.checkpointing else None,
         torch_compile=train.compile,
         dataloader_num_workers=train.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps" if evaluate else "no",
         eval_steps=every if evaluate else None,
         save_strategy="steps",
