@@ -29,6 +29,7 @@ class MediaSpec:
     max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
     fps: float = 1.0  # frames taken per second of a video (the paper: 1); always at least one frame
     max_frames: int = 16  # at most so many frames of a video, evenly spread
+    tiles: int = 0  # of an image of at least twice max_pixels, also up to so many crops at native scale, each of max_pixels
 
 
 class Item(NamedTuple):
