@@ -1,0 +1,148 @@
+"""Any transformers image-text-to-text model as a backbone: loads model, processor and prompt layout of a checkpoint.
+
+A family in `families.FAMILIES` brings its facts; another one is handled as most are, with a warning that says what was
+assumed. Knows no loss, no data set, no scoring loop.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from q_align.errors import CheckpointError, ConfigError, nearest, require
+from q_align.log import log
+from q_align.model.card import ModelCard
+from q_align.model.chat_encode import ChatEncoder
+from q_align.model.chat_processor import load_processor, processor_files
+from q_align.model.chat_prompt import Layout, read_template
+from q_align.model.families import FAMILIES, Family, family_of
+
+QUANTIZERS = ("8bit", "4bit", "int8")
+
+
+def load(
+    path: str | Path,
+    card: ModelCard,
+    *,
+    dtype: str = "float32",
+    attn: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    quantize: str | None = None,
+) -> tuple[Any, ChatEncoder]:
+    """Reads a checkpoint folder.
+
+    Args:
+        path: folder with config.json, weights, tokenizer and processor files.
+        card: what it was taught; an empty `prompt` is filled in from the chat template.
+        dtype: of the weights in memory: "float32", "bfloat16" or "float16".
+        attn: "eager", "sdpa" or "flash_attention_2"; None: the model's default.
+        device_map: where the layers go: "auto", "cuda", "mps", "cpu", or a map by module name (accelerate).
+        quantize: "8bit" or "4bit" (bitsandbytes), "int8" (torchao); None: as stored.
+
+    Raises:
+        CheckpointError: when the folder is not a model that transformers knows.
+        LevelTokenError: when the level words are not single, distinct tokens.
+    """
+    folder = Path(path)
+    family = family_of(card.family)
+    encoder = load_encoder(folder, card, family)
+    if card.family not in FAMILIES:
+        _say_assumed(card.family, encoder)
+    return _model(folder, dtype=dtype, attn=attn, device_map=device_map, quantize=quantize).eval(), encoder
+
+
+def load_encoder(folder: Path, card: ModelCard, family: Family) -> ChatEncoder:
+    """Processor, prompt layout and level tokens of a checkpoint; fills in an empty `card.prompt`."""
+    processor = load_processor(folder, family, card.family)
+    tokenizer = processor.tokenizer
+    token = getattr(processor, "image_token", None) or "<image>"
+    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
+    read = read_template(tokenizer, template, family.chat.template, token, str(folder))
+    frame, end = (read.frame, read.end) if read else (family.chat.placeholder or token, "")
+    text = card.prompt or (read.text if read else family.chat.prompt)
+    if not text:
+        raise CheckpointError(
+            f"{folder}: no chat template; give the layout as `prompt` with {{image}}, {{question}} and {{stem}} in "
+            "q_align.json"
+        )
+    # written out, where the tokenizer adds it by itself: everything else is tokenised without additions
+    bos = tokenizer.bos_token
+    if bos and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id and not text.startswith(bos):
+        text = bos + text
+    card.prompt = text
+    specials = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    last = tokenizer(end, add_special_tokens=False)["input_ids"][:1] if end else []
+    end = tokenizer.convert_ids_to_tokens(last[0]) if last and last[0] in specials else tokenizer.eos_token
+    layout = Layout(text, frame, end)
+    return ChatEncoder(
+        processor, layout, card.levels.words, card.media, family.chat, end, files=processor_files(folder)
+    )
+
+
+def start_card(folder: Path) -> ModelCard:
+    """The card of a model that has not been taught to rate: a start for training, by its `model_type` alone.
+
+    Raises:
+        CheckpointError: when the folder holds no config.json, or one without a `model_type`.
+    """
+    path = folder / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); a model folder holds config.json") from error
+    if not isinstance(record, dict) or not record.get("model_type"):
+        raise CheckpointError(f"{path}: no model_type; not a transformers model")
+    return ModelCard(family=record["model_type"], tasks=(), base=str(folder))
+
+
+def _model(
+    folder: Path, *, dtype: str, attn: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
+) -> Any:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True}
+    if attn is not None:
+        options["attn_implementation"] = attn
+    if device_map is not None:
+        require("accelerate", extra="train")
+        options["device_map"] = device_map
+    if quantize is not None:
+        options["quantization_config"] = _quantization(quantize, options["dtype"])
+    try:
+        return AutoModelForImageTextToText.from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder}: not a model that transformers loads for image and text ({reason})") from error
+
+
+def _quantization(name: str, dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+
+    if name not in QUANTIZERS:
+        raise ConfigError(f"unknown quantization {name!r}{nearest(name, QUANTIZERS)}; known: {', '.join(QUANTIZERS)}")
+    # the head stays as it is: level probabilities are read from it
+    if name == "int8":
+        torchao = require("torchao.quantization", extra="quant")
+        return TorchAoConfig(torchao.Int8WeightOnlyConfig(), modules_to_not_convert=["lm_head"])
+    require("bitsandbytes", extra="quant")
+    if name == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head"])
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=["lm_head"],
+    )
+
+
+def _say_assumed(name: str, encoder: ChatEncoder) -> None:
+    log.warning(
+        "%s is not in the table of families; assumed: frames stand as %r, an answer ends with %r, larger frames are "
+        "scaled down before its processor, tasks do not share a prefix, parts have the usual names",
+        name,
+        encoder.layout.frame,
+        encoder.end,
+    )
