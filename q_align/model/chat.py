@@ -45,7 +45,7 @@ def load(
         LevelTokenError: when the level words are not single, distinct tokens.
     """
     folder = Path(path)
-    family = family_of(card.family)
+    family = _known(card.family, folder)
     encoder = load_encoder(folder, card, family)
     if card.family not in FAMILIES:
         _say_assumed(card.family, encoder)
@@ -80,20 +80,14 @@ def load_encoder(folder: Path, card: ModelCard, family: Family) -> ChatEncoder:
     )
 
 
-def start_card(folder: Path) -> ModelCard:
-    """The card of a model that has not been taught to rate: a start for training, by its `model_type` alone.
+def published(folder: Path) -> ModelCard | None:
+    """The card of a model that was never taught to rate (a start for training), or None where it is no chat model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    Raises:
-        CheckpointError: when the folder holds no config.json, or one without a `model_type`.
-    """
-    path = folder / "config.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); a model folder holds config.json") from error
-    if not isinstance(record, dict) or not record.get("model_type"):
-        raise CheckpointError(f"{path}: no model_type; not a transformers model")
-    return ModelCard(family=record["model_type"], tasks=(), base=str(folder))
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return None
+    return ModelCard(family=kind, tasks=(), about={"remark": "untuned: a start for training; its scores mean little"})
 
 
 def _model(
@@ -136,6 +130,15 @@ def _quantization(name: str, dtype: Any) -> Any:
         bnb_4bit_use_double_quant=True,
         llm_int8_skip_modules=["lm_head"],
     )
+
+
+def _known(name: str, folder: Path) -> Family:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    if name not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        known = [*FAMILIES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES]
+        raise CheckpointError(f"{folder}: unknown family {name!r}{nearest(name, known)}")
+    return family_of(name)
 
 
 def _say_assumed(name: str, encoder: ChatEncoder) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from q_align.media.image import shrink
 from q_align.model.chat_answer import Answer, resolve
 from q_align.model.chat_budget import BUDGETS, boxes
 from q_align.model.chat_prompt import Layout
-from q_align.model.encode import left_pad
+from q_align.model.encode import IGNORE, left_pad
 from q_align.model.families import Chat
 from q_align.tasks import TASKS
 from q_align.types import MediaSpec, Turn
@@ -64,25 +65,38 @@ class ChatEncoder:
         taught = [turn.level is not None for turn in turns]
         assert all(taught) or not any(taught), "a batch is for training or for scoring"
         answers = [self.answer(turn.stem) for turn in turns]
-        batch = self.open(turns)
         rows = [list(answer.stem) for answer in answers]
         if all(taught):
             for row, answer, turn in zip(rows, answers, turns):
                 row += [answer.levels[self._rank(turn)], *answer.tail]
-        batch = self._append(batch, rows, [answer.drop for answer in answers])
+        batch = self._close(self.open(turns), rows, [answer.drop for answer in answers])
         if all(taught):
-            batch["answer"] = left_pad(rows, -100)  # (B, A)
+            batch["answer"] = left_pad(rows, IGNORE)  # (B, A)
         return batch
 
-    def open(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
-        """The prompts up to the stem, with their frames: what `__call__` puts the answer behind."""
+    def open(self, turns: Sequence[Turn]) -> dict[str, Any]:
+        """The prompts up to the stem: ragged lists of tokens, and the tensors of their frames."""
         frames = [self._views(turn) for turn in turns]
         texts = [self._text(turn, len(pictures)) for turn, pictures in zip(turns, frames)]
+        if self.chat.alone:
+            parts = [self._process([text], [pictures]) for text, pictures in zip(texts, frames)]
+            return {
+                name: [row for part in parts for row in part[name]]
+                if name in PER_TOKEN
+                else torch.cat([part[name] for part in parts])
+                for name in parts[0]
+            }
+        return self._process(texts, frames)
+
+    def _process(self, texts: list[str], frames: list[list[Image.Image]]) -> dict[str, Any]:
+        # padded later, not by the tokenizer: switching its padding on and off is not safe in several threads
         batch = self.processor(
-            text=texts, images=frames, padding=True, return_tensors="pt", add_special_tokens=False, **self.options
+            text=texts,
+            images=frames,
+            text_kwargs={"padding": False, "add_special_tokens": False},
+            images_kwargs={**self.options, "return_tensors": "pt"},
         )
-        # PaliGemma's processor always adds labels of its own
-        return {name: value for name, value in batch.items() if name != "labels" and isinstance(value, Tensor)}
+        return {name: value for name, value in batch.items() if name in PER_TOKEN or isinstance(value, Tensor)}
 
     def length(self, turn: Turn) -> int:
         """About how many tokens the turn becomes, from the sizes of its frames alone: for batches of similar length."""
@@ -146,21 +160,15 @@ class ChatEncoder:
             raise QAlignError(f"level {turn.level!r} is none of {', '.join(self.words)} (levels.words)")
         return self.words.index(turn.level)
 
-    def _append(self, batch: dict[str, Tensor], rows: list[list[int]], drops: list[int]) -> dict[str, Tensor]:
-        """Puts the answers' tokens behind the prompts; rows of different stems stay aligned at the end."""
-        old, mask = batch["input_ids"], batch["attention_mask"]
-        fills = {"input_ids": self.processor.tokenizer.pad_token_id}
+    def _close(self, batch: dict[str, Any], rows: list[list[int]], drops: list[int]) -> dict[str, Tensor]:
+        """Puts the answers' tokens behind the prompts, and pads on the left."""
         for name in PER_TOKEN:
             if name not in batch:
                 continue
-            whole = []
-            for i, (row, drop) in enumerate(zip(rows, drops)):
-                kept = batch[name][i, old.shape[1] - int(mask[i].sum()) : old.shape[1] - drop].tolist()
-                added = {
-                    "input_ids": row,
-                    "attention_mask": [1] * len(row),
-                    "token_type_ids": [self.chat.answer_type] * len(row),
-                }
-                whole.append(kept + added.get(name, [0] * len(row)))
-            batch[name] = left_pad(whole, fills.get(name, 0))
+            fill = {"attention_mask": 1, "token_type_ids": self.chat.answer_type}.get(name, 0)
+            whole = [
+                [*kept[: len(kept) - drop], *(row if name == "input_ids" else [fill] * len(row))]
+                for kept, row, drop in zip(batch[name], rows, drops)
+            ]
+            batch[name] = left_pad(whole, self.processor.tokenizer.pad_token_id if name == "input_ids" else 0)
         return batch

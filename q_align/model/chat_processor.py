@@ -68,10 +68,10 @@ def processor_files(folder: Path) -> dict[str, str]:
 
 
 @cache
-def _without_video(cls: type) -> type:
+def _without_video(cls: Any) -> Any:
     """A subclass of a processor class that takes None for its video processor."""
 
-    class Frames(cls):  # type: ignore[misc,valid-type]
+    class Frames(cls):
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
             if argument_name == "video_processor" and argument is None:
                 return None
@@ -85,7 +85,7 @@ def _without_video(cls: type) -> type:
     return Frames
 
 
-def _rebuild(cls: type, state: dict[str, Any]) -> Any:
+def _rebuild(cls: Any, state: dict[str, Any]) -> Any:
     frames = _without_video(cls)
     processor = frames.__new__(frames)
     processor.__dict__.update(state)

@@ -25,6 +25,7 @@ class Chat:
         images: keywords of the image processor at every call.
         budget: how `media.max_pixels` reaches the image processor: a key of `q_align.model.chat_budget.BUDGETS`.
         answer_type: `token_type_ids` of the answer, where the model has them.
+        alone: whether its processor takes one prompt at a time.
         shares: whether what stands before the question is encoded without looking at it, so that several questions
             about the same frames can share it (causal attention, image first).
     """
@@ -37,6 +38,7 @@ class Chat:
     images: Mapping[str, Any] = field(default_factory=dict)
     budget: str = "scale"
     answer_type: int = 0
+    alone: bool = False
     shares: bool = False
 
 
@@ -123,6 +125,7 @@ FAMILIES: dict[str, Family] = {
         placeholder="<image>",
         appends="\n",
         answer_type=1,
+        alone=True,
     ),
 }
 
