@@ -11,7 +11,7 @@ REQUIRES = [
     "transformers>=5.0",  # models, tokenizers, Trainer
     "safetensors>=0.4",  # weights
     "tokenizers>=0.20",  # nano's tokenizer
-    "scipy>=1.11",  # rank correlations, logistic fits
+    "scipy>=1.12",  # rank correlations, logistic fits, isotonic regression
     "pyarrow>=15",  # CSV, Parquet, columnar labels
     "pyyaml>=6",  # cards
     "jsonargparse[signatures]>=4.35",  # typed configuration with strict keys
@@ -26,7 +26,10 @@ EXTRAS = {
     "quant": ["bitsandbytes>=0.44", "torchao>=0.7"],
     "cluster": ["ray[data]>=2.40"],
     "serve": ["fastapi>=0.110", "uvicorn>=0.29", "gradio>=5"],
-    "generate": ["scikit-image>=0.22", "scikit-learn>=1.4"],  # photographs inside their packages; scikit-image's measures
+    "generate": [
+        "scikit-image>=0.22",
+        "scikit-learn>=1.4",
+    ],  # photographs inside their packages; scikit-image's measures
     "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
 }
 
@@ -38,8 +41,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["q_align", "q_align.*"]),
-    package_data={"q_align": ["py.typed", "**/*.json", "**/*.yaml", "**/*.safetensors", "**/*.html", "**/*.css"]},
+    # the dataset cards live in the top-level folder data/ and are installed as q_align/dataset_cards
+    packages=[*find_packages(include=["q_align", "q_align.*"]), "q_align.dataset_cards"],
+    package_dir={"q_align.dataset_cards": "data"},
+    package_data={
+        "q_align.dataset_cards": ["*.yaml"],
+        "q_align": ["py.typed", "**/*.json", "**/*.yaml", "**/*.safetensors", "**/*.html", "**/*.css"],
+    },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["q-align=q_align.cli.main:main"]},

@@ -10,7 +10,7 @@ LAYERS = [
     ["types", "errors", "log"],
     ["levels", "tasks"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
-    ["data", "model", "syllabus", "evaluate.report"],
+    ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration"],
     ["data.collate", "score.engine"],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster", "testtime.reward"],

@@ -18,7 +18,7 @@ from q_align.levels import LevelScheme
 from q_align.types import Sample
 
 # Columns with a meaning; everything else is the user's, and travels in `Sample.extra`.
-KNOWN = ("media", "mos", "raw_mos", "std", "split", "task", "source", "id", "content", "question", "votes")
+KNOWN = ("media", "mos", "raw_mos", "std", "split", "task", "source", "id", "content", "question", "votes", "raw_votes")
 
 
 @dataclass(slots=True)
@@ -26,9 +26,9 @@ class Labels:
     """The labels of one data set.
 
     Attributes:
-        table: columns `media, mos, raw_mos, std, split, task, source, id, content, question`, `votes` where the file
-            holds them, and the file's other columns. `mos` and `std` are on the level scale, higher is better; `std` is
-            null where unknown; `votes` are shares per level, best level first.
+        table: columns `media, mos, raw_mos, std, split, task, source, id, content, question`, `votes` (and `raw_votes`,
+            as written) where the file holds them, and the file's other columns. `mos` and `std` are on the level scale,
+            higher is better; `std` is null where unknown; `votes` are shares per level, best level first.
         source: name of the data set.
         mos_range: lowest and highest MOS of the data set's own scale; they become the ends of the level scale.
         higher_is_better: direction of the data set's own scale (False: DMOS, turned round at reading).

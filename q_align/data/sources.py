@@ -21,10 +21,11 @@ from q_align.data.votes import mean_and_std, read_votes
 from q_align.errors import LabelError, nearest
 from q_align.levels import LevelScheme
 from q_align.log import log
+from q_align.media.video import SUFFIXES
 from q_align.tasks import TASKS
 
 MEDIA = ("media", "image", "video", "path")
-VIDEO = r"(?i)\.(mp4|mov|avi|mkv|webm|m4v|mpg|mpeg|wmv|flv|3gp|ogv|y4m|ts|mts)$"
+VIDEO = rf"(?i)({'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))})$"
 # Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
 PART = re.compile(r"(?i)(?<![a-z0-9])(train|test|val|validation|split(_?\d+)?)(?![a-z0-9])")
 PLAIN = ("", "labels", "label", "data", "metadata", "index", "mos")
@@ -96,6 +97,7 @@ def read_labels(
     if votes is not None:
         shares = scheme.from_votes(votes if higher_is_better else votes[:, ::-1])
         flat = pa.array(shares.ravel())
+        columns["raw_votes"] = table.column("votes")
         columns["votes"] = pa.FixedSizeListArray.from_arrays(flat, len(scheme.words))
     others = [n for n in table.column_names if n not in (*KNOWN, media_column)]
     columns |= {n: table.column(n) for n in others}

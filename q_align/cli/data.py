@@ -1,0 +1,104 @@
+"""`q-align data inspect` and `q-align data convert`: look at a labels file, and write it as our own CSV or Parquet.
+
+Other work on data (generate, fetch) is mounted beside them by `add_parser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> Any:
+    """Adds `data` with its own sub-commands; returns their holder, for more of them."""
+    parser = subparsers.add_parser("data", help="look at labels, convert them", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+
+    inspect = commands.add_parser("inspect", help="what is in a labels file, and what levels keep of it")
+    _reading(inspect)
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    inspect.add_argument("--plot", metavar="PNG", help="also draw the histogram of the MOS and the levels")
+    inspect.set_defaults(run=run)
+
+    convert = commands.add_parser("convert", help="write labels as our own CSV or Parquet")
+    _reading(convert)
+    convert.add_argument("--output", required=True, metavar="FILE", help="file to write, .csv or .parquet")
+    convert.set_defaults(run=run)
+    return commands
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs inspect or convert; raises `LabelError` for what cannot be read."""
+    from q_align.data.sources import read_labels
+
+    labels = read_labels(
+        args.file,
+        media_root="",  # nothing is opened: paths stay as the file has them
+        task=args.task,
+        source=args.source,
+        mos_range=tuple(args.mos_range) if args.mos_range else None,
+        higher_is_better=not args.lower_is_better,
+    )
+    if args.data_command == "convert":
+        from q_align.data.convert import convert
+
+        rows = convert(labels, args.output)
+        print(f"{args.output}: {rows} rows")
+        return 0
+    from q_align.data.inspect import inspect, plot
+
+    found = inspect(labels)
+    if args.plot:
+        plot(labels, args.plot)
+    print(json.dumps(found) if args.json else "\n".join(_lines(found, labels.report)))
+    return 0
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="CSV, TSV, JSONL, Parquet, or published Q-Align JSON")
+    parser.add_argument("--task", help="iqa, iaa or vqa (default: the file's own column, else by kind of medium)")
+    parser.add_argument("--source", help="name of the data set (default: the file's name)")
+    parser.add_argument(
+        "--mos-range",
+        nargs=2,
+        type=float,
+        metavar=("MIN", "MAX"),
+        help="ends of the MOS scale (default: from the rows)",
+    )
+    parser.add_argument("--lower-is-better", action="store_true", help="the scores are DMOS")
+
+
+def _lines(found: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """The findings for people, one line each."""
+    low, high = found["mos_range"]
+    own, mos = found["own_levels"], found["mos"]
+    lines = [
+        f"{found['source']}: {found['rows']} rows, {found['usable']} usable, {found['duplicates']} duplicate media",
+        f"repaired {found['repaired']}, off-vocabulary {found['off_vocabulary']}, "
+        f"without score {found['without_score']}",
+        f"tasks {_list(found['tasks'])}; splits {_list(found['splits']) or 'none'}",
+        f"MOS {mos['min']:g}..{mos['max']:g}, mean {mos['mean']:.4g}; range {low:g}..{high:g} ({found['range_from']})"
+        + ("" if found["higher_is_better"] else ", lower is better"),
+        f"std known for {found['std']['rows']} rows, mean {found['std']['mean']:.4g}"
+        if found["std"]
+        else "std unknown",
+        f"levels {_list(found['levels'])}",
+    ]
+    for name, kept in found["conversion"].items():
+        lines.append(f"{name} labels keep SRCC {kept['srcc']:.4f} PLCC {kept['plcc']:.4f} of the MOS")
+    if own:
+        lines.append(f"the file's own levels: agreement {own['agreement']:.2%} of {own['rows']} rows")
+    if own and "implied_range" in own:
+        kept = own["implied_conversion"]
+        lines.append(
+            f"they imply a range {own['implied_range'][0]:.6g}..{own['implied_range'][1]:.6g}, with agreement "
+            f"{own['implied_agreement']:.2%} and SRCC {kept['srcc']:.4f} PLCC {kept['plcc']:.4f}"
+        )
+    for name, title in (("off_vocabulary_rows", "off-vocabulary"), ("without_score_rows", "without score")):
+        lines += [f"  {title}: {row}" for row in report.get(name, [])]
+    return lines
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

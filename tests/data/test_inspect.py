@@ -1,0 +1,97 @@
+"""Inspection and its command: counts that can be checked by hand, and the range that levels imply."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from q_align.cli import data as command
+from q_align.data.implied import implied_range
+from q_align.data.inspect import inspect
+from q_align.data.sources import read_labels
+from q_align.levels import LevelScheme
+
+SCHEME = LevelScheme()
+
+
+@given(low=st.floats(-50, 50), width=st.floats(1, 200), seed=st.integers(0, 999), levels=st.integers(3, 7))
+@settings(max_examples=40, deadline=None)
+def test_implied_range_is_found(low: float, width: float, seed: int, levels: int) -> None:
+    scheme = LevelScheme(words=tuple("abcdefg"[:levels]), values=tuple(range(levels, 0, -1)))
+    mos = low + width * np.random.default_rng(seed).random(4000)
+    level = scheme.hard(scheme.to_scale(mos, (low, low + width)))
+    found = implied_range(mos, level, levels)
+    assert found is not None
+    assert found.strays == 0
+    assert found.low_between[0] - 1e-4 * width <= low <= found.low_between[1] + 1e-4 * width
+    assert found.high_between[0] - 1e-4 * width <= low + width <= found.high_between[1] + 1e-4 * width
+    assert abs(found.low - low) < 0.01 * width
+    again = scheme.hard(scheme.to_scale(mos, (found.low, found.high)))
+    assert (again == level).mean() > 0.998
+
+
+def test_implied_range_survives_strays_and_gives_up_where_it_must() -> None:
+    mos = np.linspace(0, 10, 1001)
+    level = SCHEME.hard(SCHEME.to_scale(mos, (0, 10)))
+    level[[3, 400]] = [0, 4]
+    found = implied_range(mos, level, 5)
+    assert found is not None
+    # the first is on the wrong side of all four borders, the second of one
+    assert found.strays == 5
+    assert found.high == pytest.approx(10, abs=0.05)
+    assert implied_range(mos, np.where(mos > 5, 0, 1), 5) is None
+    assert implied_range(mos, np.full(1001, -1), 5) is None
+
+
+def labels_file(folder: Path) -> Path:
+    rows = ["image,mos,std,split,level"]
+    rows += [f"{i % 99}.jpg,{i},{5 if i % 2 else ''},{'train' if i < 80 else 'test'}," for i in range(101)]
+    path = folder / "set.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_numbers(tmp_path: Path) -> None:
+    found = inspect(read_labels(labels_file(tmp_path), mos_range=(0, 100)))
+    assert (found["rows"], found["usable"], found["duplicates"]) == (101, 101, 2)
+    assert found["splits"] == {"train": 80, "test": 21}
+    assert found["levels"] == {"excellent": 20, "good": 20, "fair": 20, "poor": 20, "bad": 21}
+    assert found["mos"] == {"rows": 101, "min": 0.0, "max": 100.0, "mean": 50.0, "std": pytest.approx(29.15, abs=0.01)}
+    assert found["std"]["rows"] == 50
+    assert found["std"]["mean"] == pytest.approx(5.0)
+    # five equal steps of a uniform MOS: the correlation of a staircase with its ramp, sqrt(1 - 1/25)
+    assert found["conversion"]["hard"]["plcc"] == pytest.approx(np.sqrt(1 - 1 / 25), abs=2e-3)
+    assert found["conversion"]["soft"]["plcc"] > found["conversion"]["hard"]["plcc"]
+    assert found["own_levels"] is None
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["data", *words])
+    return int(args.run(args))
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, picture = labels_file(tmp_path), tmp_path / "picture.png"
+    assert run("inspect", str(path), "--mos-range", "0", "100", "--json", "--plot", str(picture)) == 0
+    assert json.loads(capsys.readouterr().out)["levels"]["bad"] == 21
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert run("inspect", str(path), "--lower-is-better") == 0
+    assert "101 rows, 101 usable, 2 duplicate media" in capsys.readouterr().out
+    assert run("convert", str(path), "--output", str(tmp_path / "out.parquet")) == 0
+    assert len(read_labels(tmp_path / "out.parquet")) == 101
+
+
+def test_command_lists_what_was_found_in_published_files(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", str(shared / "data/labels/q_align/train_kadid.json")) == 0
+    out = capsys.readouterr().out
+    assert "repaired 2, off-vocabulary 18, without score 0" in out
+    assert "off-vocabulary: kadid10k/I65_22_01.png: pristine" in out
+    assert "they imply a range 1.05333..4.88667, with agreement 99.95%" in out

@@ -1,0 +1,193 @@
+"""Reading labels: formats, columns, scales, and one clear line for everything that makes no sense."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from q_align.data.convert import convert
+from q_align.data.sources import Labels, read_labels
+from q_align.errors import LabelError
+from q_align.levels import LevelScheme
+
+ROWS = [
+    {"image": "a.jpg", "mos": 20.0, "std": 5.0, "split": "train", "camera": "x"},
+    {"image": "sub/b.jpg", "mos": 60.0, "std": None, "split": "train", "camera": "y"},
+    {"image": "/abs/c.jpg", "mos": 100.0, "std": 10.0, "split": "test", "camera": "x"},
+]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_rows(path: Path) -> Path:
+    table = pa.Table.from_pylist(ROWS)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(ROWS))
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in ROWS))
+    else:
+        mark = "\t" if path.suffix == ".tsv" else ","
+        lines = [list(ROWS[0])] + [["" if v is None else str(v) for v in row.values()] for row in ROWS]
+        path.write_text("\n".join(mark.join(line) for line in lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet"])
+def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
+    labels = read_labels(write_rows(tmp_path / f"phones_train.{suffix}"), mos_range=(0, 100), media_root="root")
+    assert (len(labels), labels.source, labels.task) == (3, "phones", "iqa")
+    assert labels.column("media").tolist() == ["root/a.jpg", "root/sub/b.jpg", "/abs/c.jpg"]
+    np.testing.assert_allclose(labels.column("mos"), [1.8, 3.4, 5.0])
+    np.testing.assert_allclose(labels.column("std"), [0.2, np.nan, 0.4])
+    sample = labels[1]
+    assert (sample.media, sample.id, sample.raw_mos, sample.std) == ("root/sub/b.jpg", "sub/b.jpg", 60.0, None)
+    assert sample.extra == {"camera": "y"}
+    assert [s.id for s in labels.split("test")] == ["/abs/c.jpg"]
+    assert [s.id for s in labels.select([2, 0])] == ["/abs/c.jpg", "a.jpg"]
+
+
+def test_range_comes_from_the_training_rows_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="q_align"):
+        labels = read_labels(write_rows(tmp_path / "x.csv"))
+    assert labels.mos_range == (20.0, 60.0)
+    assert labels.report["range_from"] == "training rows"
+    assert "20..60 taken from training rows" in caplog.text
+    # a test row beyond the range that was merely taken is kept, and keeps its distance
+    assert labels.column("mos")[2] == pytest.approx(9.0)
+
+
+def test_media_are_beside_the_labels_unless_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "labels.csv", "path,mos\n0001,1\n0002,5\n")
+    labels = read_labels(path)
+    assert labels.column("media").tolist() == [f"{tmp_path.as_posix()}/0001", f"{tmp_path.as_posix()}/0002"]
+    assert labels.column("id").tolist() == ["0001", "0002"]  # names, not numbers
+    assert labels.source == tmp_path.name
+
+
+def test_tasks_follow_the_medium_the_column_and_the_caller(tmp_path: Path) -> None:
+    mixed = write(tmp_path / "m.csv", "media,mos\na.png,1\nb.MP4,5\nc.jpg,2\n")
+    assert read_labels(mixed).column("task").tolist() == ["iqa", "vqa", "iqa"]
+    assert read_labels(mixed).tasks == ("iqa", "vqa")
+    assert read_labels(mixed, task="iaa").tasks == ("iaa",)
+    assert read_labels(write(tmp_path / "v.csv", "video,mos\nclips/1,1\nclips/2,5\n")).task == "vqa"
+    column = write(tmp_path / "t.csv", "image,mos,task\na.png,1,iaa\nb.png,5,iqa\n")
+    assert read_labels(column).column("task").tolist() == ["iaa", "iqa"]
+
+
+def test_dmos_is_turned_round_once(tmp_path: Path) -> None:
+    labels = read_labels(
+        write(tmp_path / "d.csv", "image,mos,std\na,0,10\nb,100,5\n"), mos_range=(0, 100), higher_is_better=False
+    )
+    np.testing.assert_allclose(labels.column("mos"), [5, 1])
+    np.testing.assert_allclose(labels.column("std"), [0.4, 0.2])
+    assert labels.column("raw_mos").tolist() == [0, 100]
+
+
+def test_votes_give_mos_std_and_shares(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.csv", 'image,votes\na,"[0, 0, 0, 0, 4, 4, 0, 0, 0, 0]"\nb,0 0 0 0 0 0 0 0 0 7\n')
+    labels = read_labels(path, task="iaa")
+    assert labels.mos_range == (1.0, 10.0)
+    np.testing.assert_allclose(labels.column("raw_mos"), [5.5, 10.0])
+    np.testing.assert_allclose(labels.column("std"), [0.5 * 4 / 9, 0.0], atol=1e-7)
+    np.testing.assert_allclose(labels.column("votes") @ np.array(labels.scheme.values), labels.column("mos"))
+    assert labels[1].votes == (1, 0, 0, 0, 0)
+    turned = read_labels(path, higher_is_better=False)
+    np.testing.assert_allclose(turned.column("votes")[1], [0, 0, 0, 0, 1])
+    np.testing.assert_allclose(turned.column("votes") @ np.array(labels.scheme.values), turned.column("mos"))
+
+
+BAD = {
+    "no_mos": ("image,score\na,1\n", r"missing column mos \(or votes\); columns found: image, score"),
+    "no_media": ("file,mos\na,1\n", r"missing column one of image\|video\|media\|path; columns found: file, mos"),
+    "nan": ("image,mos\na,1\nb,nan\nc,\n", r"row 2: mos is nan; every row needs a finite MOS \(and 1 more rows\)"),
+    "infinite": ("image,mos\na,1\nb,2\nc,inf\n", "row 3: mos is inf"),
+    "text": ("image,mos\na,1\nb,high\n", r"[Rr]ow #3.*high"),
+    "outside": ("image,mos\na,1\nb,5.5\n", r"row 2: mos is 5\.5, outside 1\.\.5"),
+    "std": ("image,mos,std\na,1,0.1\nb,5,-0.2\n", r"row 2: std is -0\.2; a standard deviation is finite and >= 0"),
+    "task": ("image,mos,task\na,1,iqa\nb,5,iqq\n", r"row 2: task is 'iqq'; tasks are iqa, iaa, vqa"),
+    "media": ("image,mos\na,1\n,5\n", "row 2: image is empty"),
+    "empty": ("", "the file is empty"),
+    "rows": ("image,mos\n", "no rows"),
+    "ragged": ("image,mos\na,1,7\n", "cannot be read as csv"),
+    "votes": ('image,votes\na,1 2 3\nb,"1 2"\n', "row 2: votes has 2 bins, the first row has 3"),
+    "negative": ("image,votes\na,1 2 3\nb,1 -2 3\n", "row 2: votes must be finite, >= 0"),
+    "no_votes": ("image,votes\na,0 0 0\n", "row 1: votes must be finite, >= 0, and not all zero"),
+    "word": ("image,votes\na,many\n", "row 1: votes is not a list"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_clear_line(tmp_path: Path, name: str) -> None:
+    text, problem = BAD[name]
+    with pytest.raises(LabelError, match=problem) as caught:
+        read_labels(write(tmp_path / f"{name}.csv", text), mos_range=None if "votes" in text else (1, 5))
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / f"{name}.csv") in str(caught.value)
+
+
+def test_other_bad_input(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "x.csv")
+    for call, problem in (
+        (lambda: read_labels(tmp_path / "none.csv"), "no such labels file"),
+        (lambda: read_labels(write(tmp_path / "x.xlsx", "x")), "unknown labels format '.xlsx'; use .csv"),
+        (lambda: read_labels(write(tmp_path / "y.json", "{")), "cannot be read as json"),
+        (lambda: read_labels(write(tmp_path / "y.json", '{"a": 1}')), "list of records, got dict"),
+        (lambda: read_labels(write(tmp_path / "y.parquet", "text")), "cannot be read as parquet"),
+        (lambda: read_labels(path, mos_range=(5, 1)), r"mos_range is \(lowest, highest\), got \(5, 1\)"),
+        (lambda: read_labels(path, task="iqq"), "unknown task 'iqq' .did you mean 'iqa'"),
+        (lambda: read_labels(path).split("val"), "split 'val' is empty; splits are train, test"),
+        (lambda: read_labels(path).column("mss"), "no column 'mss'; columns are media"),
+        (lambda: read_labels(write(tmp_path / "c.csv", "image,mos\na,2\nb,2\n")), "every MOS is 2, so no range"),
+    ):
+        with pytest.raises(LabelError, match=problem):
+            call()
+
+
+@given(
+    mos=st.lists(st.floats(0, 100), min_size=2, max_size=20),
+    levels=st.integers(2, 7),
+    better=st.booleans(),
+    suffix=st.sampled_from([".csv", ".parquet"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_conversion_reads_back(
+    tmp_path_factory: pytest.TempPathFactory, mos: list[float], levels: int, better: bool, suffix: str
+) -> None:
+    folder = tmp_path_factory.mktemp("again")
+    rows = [{"image": f"{i:03d}", "mos": m, "std": i / 7, "votes": [i, 1, 2], "k": i} for i, m in enumerate(mos)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    scheme = LevelScheme(words=tuple("abcdefg"[:levels]), values=tuple(range(levels, 0, -1)))
+
+    def read(path: Path) -> Labels:
+        return read_labels(path, scheme=scheme, mos_range=(0, 100), higher_is_better=better, media_root="", source="s")
+
+    first = read(folder / "a.parquet")
+    assert convert(first, folder / f"b{suffix}") == len(mos)
+    second = read(folder / f"b{suffix}")
+    for name in ("mos", "std", "votes", "raw_mos"):
+        np.testing.assert_allclose(second.column(name), first.column(name), atol=1e-12)
+    for name in ("media", "id", "task", "k"):
+        assert second.column(name).tolist() == first.column(name).tolist()
+
+
+def test_columns_stay_columns(tmp_path: Path) -> None:
+    """A row costs bytes, not objects: a quarter of a million rows fit in a few dozen MB of columns."""
+    rows = 250_000
+    table = pa.table({"image": [f"folder/{i:08d}.jpg" for i in range(rows)], "mos": np.linspace(1, 5, rows)})
+    pq.write_table(table, tmp_path / "many.parquet")
+    labels = read_labels(tmp_path / "many.parquet", mos_range=(1, 5))
+    assert labels.table.nbytes / rows < 200 + len(str(tmp_path))
+    assert labels[rows - 1].mos == 5.0
