@@ -1,0 +1,204 @@
+"""A data set by card name, card file or labels file -> `Labels` with media resolved; and whether its media are there.
+
+The thin layer between cards and `read_labels`: renames the columns of the data sets' own files, drops what does not
+belong to the data set, finds the folder that the media lie in. Opens no medium, knows no model.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from q_align.data.dataset_card import DatasetCard, Split, card_names, find_labels, load_card
+from q_align.data.labels import Labels
+from q_align.data.sources import read_labels
+from q_align.data.tables import READERS, read_table, write_table
+from q_align.errors import ConfigError, LabelError, MediaError, nearest
+from q_align.levels import LevelScheme
+from q_align.log import log
+
+_LOOK = 20  # media that decide which folder layout is there
+
+
+class Spec(NamedTuple):
+    """What `--data` named: a card, a labels file, or both (`koniq=my_labels.csv`)."""
+
+    card: DatasetCard | None
+    labels: Path | None
+
+
+def parse_spec(text: str | Path) -> Spec:
+    """Reads CARD, CARD.yaml, LABELS or CARD=LABELS.
+
+    Raises:
+        ConfigError: when it is none of them.
+    """
+    text = str(text)
+    head, sign, tail = text.partition("=")
+    if sign and (head in card_names() or head.endswith((".yaml", ".yml"))):
+        return Spec(load_card(head), Path(tail))
+    if Path(text).suffix.lower() in READERS:
+        return Spec(None, Path(text))
+    if text in card_names() or text.endswith((".yaml", ".yml")):
+        return Spec(load_card(text), None)
+    hint = nearest(text, card_names())
+    raise ConfigError(
+        f"{text!r} is neither a dataset card{hint} nor a labels file ({', '.join(READERS)}); "
+        f"cards are {', '.join(card_names())}"
+    )
+
+
+def open_dataset(
+    data: str | Path,
+    *,
+    media_root: str | Path | None = None,
+    labels_root: str | Path | None = None,
+    split: str | None = None,
+    scheme: LevelScheme | None = None,
+    **overrides: Any,
+) -> Labels:
+    """Opens a data set for training or evaluation.
+
+    Args:
+        data: a card's name ("koniq"), a card's YAML file, a labels file, or "card=labels file".
+        media_root: folder that holds the media; default: the folder of the labels file.
+        labels_root: folder with published label files; the media root and Q_ALIGN_DATA are looked at too.
+        split: part to take. Default: a card's test part, or the whole where it has none (so does "test"); of a labels
+            file, its "test" rows where it has some, else every row. "all" takes every row.
+        scheme: the levels.
+        **overrides: `task`, `source`, `mos_range`, `higher_is_better` of `read_labels`, over the card's.
+
+    Raises:
+        ConfigError: for an unknown name or split.
+        LabelError: when labels are missing (says how to get them) or make no sense.
+    """
+    card, path = parse_spec(data)
+    part = None
+    if card is not None and path is None:
+        name = card.part(split)
+        part = card.splits[name]
+        path = find_labels(card, name, [labels_root, media_root])
+    assert path is not None  # parse_spec: a card, a file, or both
+    facts: dict[str, Any] = {}
+    if card is not None:
+        facts = {"task": card.task, "source": card.name, "higher_is_better": card.higher_is_better}
+        facts["mos_range"] = (part.mos_range if part else None) or card.mos_range
+    options = facts | {key: value for key, value in overrides.items() if value is not None}
+    labels = _read(path, part, media_root, scheme, options)
+    if card is not None:
+        labels = _fit(labels, card, Path(path.parent if media_root is None else media_root))
+    if part is not None:
+        _count(labels, card, part, path)
+        return labels
+    return _choose(labels, split)
+
+
+def missing_media(labels: Labels) -> np.ndarray:
+    """Positions of the items whose file does not exist (URLs count as there)."""
+    names = labels.column("media")
+    return np.array([i for i, name in enumerate(names) if "://" not in name and not Path(name).is_file()], dtype=int)
+
+
+def check_media(labels: Labels, card: DatasetCard | None = None) -> np.ndarray:
+    """Positions of missing media; a warning for some, an error for all.
+
+    Raises:
+        MediaError: when not one medium is there; says how to get them.
+    """
+    missing = missing_media(labels)
+    if len(missing) and len(missing) == len(labels):
+        example = labels.column("media")[0]
+        how = f"; to get them: {card.how_to_get()}" if card else ""
+        raise MediaError(
+            f"{labels.source}: none of {len(labels)} media found (first: {example}); "
+            f"--media-root names their folder{how}"
+        )
+    if len(missing):
+        first = labels.column("media")[missing[0]]
+        log.warning("%s: %d of %d media are missing (first: %s)", labels.source, len(missing), len(labels), first)
+    return missing
+
+
+def _read(
+    path: Path, part: Split | None, media_root: Any, scheme: LevelScheme | None, options: dict[str, Any]
+) -> Labels:
+    if part is None or not part.columns:
+        return read_labels(path, media_root=media_root, scheme=scheme, **options)
+    table = read_table(path)
+    lost = [name for ours, name in part.columns.items() if name not in table.column_names and ours != "std"]
+    if lost:
+        raise LabelError(f"{path}: missing column {' and '.join(lost)}; columns found: {', '.join(table.column_names)}")
+    named = {ours: table.column(name) for ours, name in part.columns.items() if name in table.column_names}
+    media = next(iter(named))
+    named[media] = pa.array([f"{name}{part.suffix}" for name in named[media].to_pylist()])
+    with tempfile.TemporaryDirectory() as folder:  # read_labels stays the one reader
+        ours = Path(folder) / f"{path.stem}.parquet"
+        write_table(pa.table(named), ours)
+        return read_labels(ours, media_root=path.parent if media_root is None else media_root, scheme=scheme, **options)
+
+
+def _fit(labels: Labels, card: DatasetCard, root: Path) -> Labels:
+    """Excludes what is no part of the data set, names contents, and points the media to where they lie."""
+    table = labels.table
+    names = [name.removeprefix(f"{root.as_posix().rstrip('/')}/") for name in table.column("media").to_pylist()]
+    keep = [i for i, name in enumerate(names) if not (card.exclude and re.search(card.exclude, name))]
+    if len(keep) < len(names):
+        table, names = table.take(pa.array(keep)), [names[i] for i in keep]
+    if card.content and table.column("content").null_count == len(names):
+        found = [re.search(card.content, name) for name in names]
+        contents = [match.group(1) if match else name for match, name in zip(found, names)]
+        table = _put(table, "content", contents)
+    table = _put(table, "media", _locate(names, root, card.folders))
+    return replace(labels, table=table, report=labels.report | {"excluded": len(labels) - len(names)})
+
+
+def _locate(names: list[str], root: Path, folders: list[str]) -> list[str]:
+    """Where the media lie: as the labels say, or without their first folder, or below one of the card's folders."""
+
+    def at(folder: str | None, name: str) -> str:
+        if "://" in name or name.startswith("/"):
+            return name
+        return "/".join(p for p in (base, folder, name if folder is None else name.split("/", 1)[-1]) if p)
+
+    base = root.as_posix().rstrip("/") if root != Path() else ""
+    look = names[:: max(1, len(names) // _LOOK)]
+    layouts = [None, "", *folders]
+    hits = [sum(Path(at(folder, name)).is_file() for name in look) for folder in layouts]
+    best = layouts[int(np.argmax(hits))]  # the first of the best: as the labels say, when nothing is there
+    return [at(best, name) for name in names]
+
+
+def _put(table: pa.Table, name: str, values: list[str]) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.array(values, pa.large_string()))
+
+
+def _count(labels: Labels, card: DatasetCard | None, part: Split, path: Path) -> None:
+    if part.n is not None and len(labels) != part.n:
+        log.warning(
+            "%s: %s has %d usable items, published are %d", card.name if card else "", path, len(labels), part.n
+        )
+
+
+def _choose(labels: Labels, split: str | None) -> Labels:
+    if split is None and labels.has("split") and "test" in set(labels.column("split")):
+        log.info("%s: taking the rows of split 'test' (--split all takes every row)", labels.source)
+        return labels.split("test")
+    return labels if split in (None, "all") else labels.split(split)
+
+
+__all__ = [
+    "DatasetCard",
+    "Spec",
+    "card_names",
+    "check_media",
+    "load_card",
+    "missing_media",
+    "open_dataset",
+    "parse_spec",
+]
