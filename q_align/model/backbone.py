@@ -49,6 +49,7 @@ class Backbone:
         base: str | Path | None = None,
         merge: bool = True,
         download: bool = False,
+        only_score: bool = False,
         **options: Any,
     ) -> Backbone:
         """Loads a checkpoint.
@@ -61,6 +62,7 @@ class Backbone:
             base: the model under an adapter, where it is no longer at the place that the adapter names.
             merge: add an adapter to the weights of its base; False keeps it apart (to train it further).
             download: fetch a checkpoint that is not on this disk; nothing is downloaded unless this says so.
+            only_score: the model will not be trained or saved; some families load faster then (`Family.scoring`).
             options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
 
         Raises:
@@ -75,7 +77,10 @@ class Backbone:
                 base or _base_of(folder, card), dtype=dtype, card=card, download=download, **options
             )
             return cls(load_adapter(under.model, folder, merge=merge), under.encoder, card)
-        model, encoder = import_module(family_of(card.family).module).load(folder, card, dtype=dtype, **options)
+        family = family_of(card.family)
+        if only_score:
+            options = {**family.scoring, **options}
+        model, encoder = import_module(family.module).load(folder, card, dtype=dtype, **options)
         return cls(model, encoder, card)
 
     def save(self, path: str | Path) -> None:

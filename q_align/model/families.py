@@ -52,6 +52,7 @@ class Family:
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
         lora: names of the linear modules that LoRA adapts by default, within the language model.
         chat: how a transformers chat model is asked; unused by families with an encoder of their own.
+        scoring: options of `load` that make a model which only scores: lighter, not trainable.
     """
 
     module: str
@@ -60,6 +61,7 @@ class Family:
     language: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
     chat: Chat = field(default_factory=Chat)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Names that transformers gives the parts of nearly all of its image-text-to-text models.
@@ -98,6 +100,8 @@ FAMILIES: dict[str, Family] = {
         connector=("connector.",),
         language=("decoder.", "lm_head."),
         lora=("q_proj", "v_proj"),
+        # importing transformers takes longer than scoring a photograph
+        scoring={"bare": True},
     ),
     "mplug_owl2": Family(
         module="q_align.model.mplug_owl2",
