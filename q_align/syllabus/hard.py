@@ -27,15 +27,12 @@ def ordinal(prediction: Prediction, targets: Targets, *, smooth: float = 0.1) ->
 
     At the ends of the scale the missing neighbour's half stays with the level itself.
     """
-    return {
-        "ordinal": -(smoothed(targets.level, prediction.level_logp.shape[1], smooth) * prediction.level_logp)
-        .sum(1)
-        .mean()
-    }
+    label = smoothed(targets.level, prediction.level_logp.shape[1], smooth).to(prediction.level_logp)
+    return {"ordinal": -(label * prediction.level_logp).sum(1).mean()}
 
 
 def smoothed(level: Tensor, levels: int, smooth: float) -> Tensor:
     """(B,) hard levels -> (B, K) labels; rows sum to 1."""
     distance = (torch.arange(levels, device=level.device) - level[:, None]).abs()  # (B, K)
-    label = (distance == 1) * (smooth / 2)
+    label = (distance == 1).double() * (smooth / 2)
     return label + (distance == 0) * (1 - label.sum(1, keepdim=True))
