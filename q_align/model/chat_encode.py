@@ -7,7 +7,7 @@ the same tokens. Frames of a video are pictures one after the other. Knows no mo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,36 @@ class ChatEncoder:
         )
         return {name: value for name, value in batch.items() if name in PER_TOKEN or isinstance(value, Tensor)}
 
+    def share(
+        self, turns: Sequence[Turn], asks: Sequence[tuple[str, str]]
+    ) -> tuple[dict[str, Tensor], list[Tensor]] | None:
+        """Prompts cut behind their frames, for `shared.predict_shared`: several questions about the same media.
+
+        Args:
+            turns: the media; what they ask is ignored.
+            asks: (question, stem) of each question.
+
+        Returns:
+            Model inputs up to the end of the frames, and the ids (S,) of each question with its stem; None where the
+            family looks at frames and question together, or tokens do not part there.
+        """
+        before, _, behind = self.layout.text.partition("{image}")
+        if not self.chat.shares or "{question}" in before or "{question}" not in behind:
+            return None
+        turns = [replace(turn, question=asks[0][0], stem=asks[0][1], level=None) for turn in turns]
+        batch = self.open(turns)
+        texts = [self.layout.opening(question, 0).removeprefix(before) for question, _ in asks]
+        rests = [self._ids(text) for text in texts]
+        cut = len(rests[0])
+        if any(row[len(row) - cut :] != rests[0] for row in batch["input_ids"]):
+            return None
+        prefix = self._close(batch, [[] for _ in turns], [cut] * len(turns))
+        suffixes = []
+        for rest, (_, stem) in zip(rests, asks):
+            answer = self.answer(stem)
+            suffixes.append(torch.tensor([*rest[: len(rest) - answer.drop], *answer.stem]))
+        return prefix, suffixes
+
     def length(self, turn: Turn) -> int:
         """About how many tokens the turn becomes, from the sizes of its frames alone: for batches of similar length."""
         tokens = len(turn.question) // 4 + 24
@@ -120,14 +150,7 @@ class ChatEncoder:
         """
         if stem not in self.answers:
             opening = self.layout.opening("", 0)
-            tokenizer = self.processor.tokenizer
-            self.answers[stem] = resolve(
-                lambda text: tokenizer(text, add_special_tokens=False)["input_ids"],
-                opening,
-                self.layout.glue + stem,
-                self.words,
-                self.end,
-            )
+            self.answers[stem] = resolve(self._ids, opening, self.layout.glue + stem, self.words, self.end)
         return self.answers[stem]
 
     def save(self, path: Path) -> None:
@@ -135,6 +158,10 @@ class ChatEncoder:
         self.processor.tokenizer.save_pretrained(path)
         for name, text in self.files.items():
             (Path(path) / name).write_text(text, encoding="utf-8")
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _boxes(self, turn: Turn, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
         """Views of one frame; native crops only of a photograph, where the card asks for them."""
