@@ -69,8 +69,8 @@ def open_dataset(
         data: a card's name ("koniq"), a card's YAML file, a labels file, or "card=labels file".
         media_root: folder that holds the media; default: the folder of the labels file.
         labels_root: folder with published label files; the media root and Q_ALIGN_DATA are looked at too.
-        split: part to take. Default: a card's test part, or the whole where it has none (so does "test"); of a labels
-            file, its "test" rows where it has some, else every row. "all" takes every row.
+        split: part to take. Default: every row of a labels file; of a card, its train and test parts, told apart by the
+            `split` column, or the whole where it has no such parts.
         scheme: the levels.
         **overrides: `task`, `source`, `mos_range`, `higher_is_better` of `read_labels`, over the card's.
 
@@ -78,25 +78,37 @@ def open_dataset(
         ConfigError: for an unknown name or split.
         LabelError: when labels are missing (says how to get them) or make no sense.
     """
+    given = {key: value for key, value in overrides.items() if value is not None}
     card, path = parse_spec(data)
-    part = None
-    if card is not None and path is None:
-        name = card.part(split)
-        part = card.splits[name]
+    if path is not None:
+        labels = _open(path, card, None, media_root, scheme, given)
+        return labels if split in (None, "all") else labels.split(split)
+    assert card is not None  # parse_spec: a card, a file, or both
+    both = split is None and {"train", "test"} <= set(card.splits)
+    found = []
+    for name in ("train", "test") if both else (card.part(split),):
         path = find_labels(card, name, [labels_root, media_root])
-    assert path is not None  # parse_spec: a card, a file, or both
-    facts: dict[str, Any] = {}
-    if card is not None:
-        facts = {"task": card.task, "source": card.name, "higher_is_better": card.higher_is_better}
-        facts["mos_range"] = (part.mos_range if part else None) or card.mos_range
-    options = facts | {key: value for key, value in overrides.items() if value is not None}
-    labels = _read(path, part, media_root, scheme, options)
-    if card is not None:
-        labels = _fit(labels, card, Path(path.parent if media_root is None else media_root))
-    if part is not None:
-        _count(labels, card, part, path)
-        return labels
-    return _choose(labels, split)
+        part = _open(path, card, card.splits[name], media_root, scheme, given)
+        if both:
+            part.table = _put(part.table, "split", [name] * len(part))
+        found.append(part)
+    return found[0] if len(found) == 1 else _join(found)
+
+
+def open_for_test(data: str | Path, *, split: str | None = None, **options: Any) -> Labels:
+    """`open_dataset` for evaluation: the test rows unless `split` says otherwise.
+
+    Without a split: a card's test part, or the whole where it has none; a labels file's "test" rows where it has
+    some, else every row. "all" takes every row.
+    """
+    spec = parse_spec(data)
+    if spec.labels is None:
+        return open_dataset(data, split=split or "test", **options)
+    labels = open_dataset(data, split=split, **options)
+    if split is None and labels.has("split") and "test" in set(labels.column("split")):
+        log.info("%s: taking the rows of split 'test' (--split all takes every row)", labels.source)
+        return labels.split("test")
+    return labels
 
 
 def missing_media(labels: Labels) -> np.ndarray:
@@ -125,11 +137,28 @@ def check_media(labels: Labels, card: DatasetCard | None = None) -> np.ndarray:
     return missing
 
 
-def _read(
-    path: Path, part: Split | None, media_root: Any, scheme: LevelScheme | None, options: dict[str, Any]
+def _open(
+    path: Path,
+    card: DatasetCard | None,
+    part: Split | None,
+    media_root: str | Path | None,
+    scheme: LevelScheme | None,
+    given: dict[str, Any],
 ) -> Labels:
+    root = Path(path.parent if media_root is None else media_root)
+    if card is None:
+        return read_labels(path, media_root=root, scheme=scheme, **given)
+    facts: dict[str, Any] = {"task": card.task, "source": card.name, "higher_is_better": card.higher_is_better}
+    facts["mos_range"] = (part.mos_range if part else None) or card.mos_range
+    labels = _fit(_read(path, part, root, scheme, facts | given), card, root)
+    if part is not None and part.n is not None and len(labels) != part.n:
+        log.warning("%s: %s has %d usable items, published are %d", card.name, path, len(labels), part.n)
+    return labels
+
+
+def _read(path: Path, part: Split | None, root: Path, scheme: LevelScheme | None, options: dict[str, Any]) -> Labels:
     if part is None or not part.columns:
-        return read_labels(path, media_root=media_root, scheme=scheme, **options)
+        return read_labels(path, media_root=root, scheme=scheme, **options)
     table = read_table(path)
     lost = [name for ours, name in part.columns.items() if name not in table.column_names and ours != "std"]
     if lost:
@@ -140,7 +169,7 @@ def _read(
     with tempfile.TemporaryDirectory() as folder:  # read_labels stays the one reader
         ours = Path(folder) / f"{path.stem}.parquet"
         write_table(pa.table(named), ours)
-        return read_labels(ours, media_root=path.parent if media_root is None else media_root, scheme=scheme, **options)
+        return read_labels(ours, media_root=root, scheme=scheme, **options)
 
 
 def _fit(labels: Labels, card: DatasetCard, root: Path) -> Labels:
@@ -178,18 +207,14 @@ def _put(table: pa.Table, name: str, values: list[str]) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, pa.array(values, pa.large_string()))
 
 
-def _count(labels: Labels, card: DatasetCard | None, part: Split, path: Path) -> None:
-    if part.n is not None and len(labels) != part.n:
-        log.warning(
-            "%s: %s has %d usable items, published are %d", card.name if card else "", path, len(labels), part.n
-        )
-
-
-def _choose(labels: Labels, split: str | None) -> Labels:
-    if split is None and labels.has("split") and "test" in set(labels.column("split")):
-        log.info("%s: taking the rows of split 'test' (--split all takes every row)", labels.source)
-        return labels.split("test")
-    return labels if split in (None, "all") else labels.split(split)
+def _join(parts: list[Labels]) -> Labels:
+    table = pa.concat_tables([part.table for part in parts], promote_options="default")
+    counts = {
+        key: value + parts[1].report.get(key, 0) if isinstance(value, int) else value
+        for key, value in parts[0].report.items()
+    }
+    low, high = zip(*(part.mos_range for part in parts))
+    return replace(parts[0], table=table, report=counts, mos_range=(min(low), max(high)))
 
 
 __all__ = [
@@ -200,5 +225,6 @@ __all__ = [
     "load_card",
     "missing_media",
     "open_dataset",
+    "open_for_test",
     "parse_spec",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from q_align.data.cards import check_media, missing_media, open_dataset, parse_spec
+from q_align.data.cards import check_media, missing_media, open_dataset, open_for_test, parse_spec
 from q_align.data.dataset_card import SOURCES, Archive, card_names, load_card
 from q_align.errors import ConfigError, LabelError, MediaError
 from q_align.tasks import TASKS
@@ -70,9 +70,20 @@ def test_published_label_files(shared: Path, name: str, split: str, n: int) -> N
     assert set(labels.column("source")) == {name}
 
 
+def test_without_a_split_the_parts_are_told_apart(shared: Path) -> None:
+    """Training takes a card's train rows, evaluation its test rows; nothing is in both."""
+    labels = open_dataset("koniq", labels_root=shared / "data/labels/q_align")
+    train, test = labels.split("train"), labels.split("test")
+    assert (len(train), len(test), labels.report["rows"]) == (7046, 2010, 9056)
+    assert not set(train.column("media")) & set(test.column("media"))
+    assert set(open_for_test("koniq", labels_root=shared / "data/labels/q_align").column("media")) == set(
+        test.column("media")
+    )
+
+
 def test_dmos_comes_out_positive(shared: Path) -> None:
     """The worst blur of CSIQ scores below the lightest, a reference of LIVE gets the best score."""
-    csiq = open_dataset("csiq", labels_root=shared / "data/labels/q_align")
+    csiq = open_for_test("csiq", labels_root=shared / "data/labels/q_align")
     by_name = dict(zip((Path(m).name for m in csiq.column("media")), csiq.column("mos")))
     assert by_name["1600.AWGN.1.png"] > by_name["1600.AWGN.5.png"]
     live = open_dataset("live", labels_root=shared / "data/labels/q_align")
@@ -88,7 +99,7 @@ def test_levels_of_the_published_files(shared: Path) -> None:
 
 
 def test_contents_and_excluded(shared: Path) -> None:
-    kadid = open_dataset("kadid", labels_root=shared / "data/labels/q_align")
+    kadid = open_for_test("kadid", labels_root=shared / "data/labels/q_align")
     assert sorted(set(kadid.column("content"))) == [f"I{i}" for i in range(66, 82)]
     livec = open_dataset("livec", labels_root=shared / "data/labels/q_align")
     assert livec.report["excluded"] == 7 and not any(Path(m).stem.startswith("t") for m in livec.column("media"))
@@ -109,7 +120,7 @@ def test_media_are_found_in_any_known_layout(tmp_path: Path, layout: str, monkey
     for name in names:
         Image.new("RGB", (4, 4)).save(root / layout / name)
     monkeypatch.setenv("Q_ALIGN_DATA", str(published(tmp_path, names).parent))
-    labels = open_dataset("koniq", media_root=root)
+    labels = open_for_test("koniq", media_root=root)
     assert len(missing_media(labels)) == 0 and len(check_media(labels)) == 0
     (root / layout / "b.jpg").unlink()
     assert check_media(labels, load_card("koniq")).tolist() == [1]  # reported, not fatal
@@ -133,8 +144,8 @@ def test_own_files_of_the_data_sets(tmp_path: Path) -> None:
 def test_labels_file_and_card_with_own_labels(tmp_path: Path) -> None:
     labels = tmp_path / "mine.csv"
     labels.write_text("image,mos,split\na.png,0.1,train\nd.png,0.8,train\nb.png,0.7,test\nc.png,0.4,test\n")
-    assert len(open_dataset(labels)) == 2  # the test rows
-    assert len(open_dataset(labels, split="all")) == 4
+    assert len(open_for_test(labels)) == 2  # the test rows
+    assert len(open_for_test(labels, split="all")) == len(open_dataset(labels)) == 4
     with pytest.raises(LabelError, match="split 'val' is empty; splits are train, test"):
         open_dataset(labels, split="val")
     turned = open_dataset(f"csiq={labels}", split="all")
@@ -147,7 +158,7 @@ def test_errors_name_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         parse_spec("konik")
     with pytest.raises(ConfigError, match=r"no split 'tset' .did you mean 'test'"):
         open_dataset("koniq", split="tset")
-    with pytest.raises(LabelError, match=r"test_koniq.json not found .*--labels-root.*mmsp-kn.de"):
+    with pytest.raises(LabelError, match=r"train_koniq.json not found .*--labels-root.*mmsp-kn.de"):
         open_dataset("koniq", media_root=tmp_path)
     with pytest.raises(LabelError, match="no readable labels file is published"):
         open_dataset("tid2013")

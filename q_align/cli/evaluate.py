@@ -1,0 +1,93 @@
+"""q-align evaluate: scores rated media with one or several models and measures the agreement with people."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model against opinions",
+        description="Scores rated media and writes OUTPUT/scores.parquet and OUTPUT/metrics.json; with several models or "
+        "data sets one folder for each pair, and a cross-dataset matrix. Scores are kept and never computed twice.",
+        epilog="Exit code 0 only if every medium was scored and every --fail-under holds.",
+    )
+    parser.add_argument("--model", nargs="+", default=["nano"], metavar="M", help="model folders (default: nano)")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="CARD|LABELS",
+        help="dataset cards (koniq), labels files, or both (koniq=my_labels.csv); --list-cards names the cards",
+    )
+    parser.add_argument("--media-root", nargs="+", metavar="DIR", help="folder of the media; one, or one per --data")
+    parser.add_argument("--labels-root", metavar="DIR", help="folder of published label files (default: media root)")
+    parser.add_argument(
+        "--split", metavar="NAME", help="rows to take (default: test where there is one; all: every row)"
+    )
+    parser.add_argument("--mos-range", nargs=2, type=float, metavar=("MIN", "MAX"), help="MOS range of a labels file")
+    parser.add_argument("--task", choices=("iqa", "iaa", "vqa"), help="task of a labels file (default: its own)")
+    parser.add_argument("--output", metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--fail-under",
+        nargs="+",
+        default=[],
+        metavar="MEASURE=VALUE",
+        help="end with exit code 1 when a measure of any result is lower (rmse, mae, ece: higher): srcc=0.9 plcc=0.9",
+    )
+    parser.add_argument("--cache", metavar="DIR", help="where scores are kept (default: the user's cache folder)")
+    parser.add_argument("--no-cache", action="store_true", help="score everything again, keep nothing")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="frames at once (default: %(default)s)")
+    parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one per core, at most 16)")
+    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--list-cards", action="store_true", help="list the dataset cards and stop")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from q_align.errors import ConfigError
+
+    if args.list_cards:
+        return _list()
+    if not args.data or not args.output:
+        raise ConfigError("q-align evaluate needs --data (a dataset card or a labels file) and --output")
+
+    from q_align.evaluate.gate import check_gates, parse_gates
+    from q_align.evaluate.run import Settings, evaluate
+
+    gates = parse_gates(args.fail_under)  # before hours of scoring
+    settings = Settings(
+        split=args.split,
+        labels_root=args.labels_root,
+        mos_range=tuple(args.mos_range) if args.mos_range else None,
+        task=args.task,
+        device=args.device,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        cache=False if args.no_cache else args.cache,
+        resamples=args.resamples,
+        seed=args.seed,
+    )
+    results = evaluate(args.model, args.data, args.output, media_roots=args.media_root, settings=settings)
+    for result in results:
+        print(result.line())
+    broken = check_gates(gates, {result.name: result.metrics for result in results})
+    for line in broken:
+        print(f"gate: {line}")
+    failed = sum(result.metrics["failed"] for result in results)
+    return 1 if failed or broken else 0
+
+
+def _list() -> int:
+    from q_align.data.cards import card_names, load_card
+
+    for name in card_names():
+        card = load_card(name)
+        parts = ", ".join(f"{key} {part.n}" for key, part in card.splits.items())
+        print(f"{name:12} {card.task}  {card.title}: {parts}  {card.url}")
+    return 0
