@@ -18,6 +18,8 @@ WORDS = ("excellent", "good", "fair", "poor", "bad")
 VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)
 # DeQA-Score's bounds on a scale 1..5: below this std, or beyond this error of the mean, two levels are better.
 MIN_STD, MAX_SHIFT = 0.2, 0.1
+# Numbers that can be said lie this many steps apart: 1.0, 1.1, ... 5.0.
+STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,11 @@ class LevelScheme:
         # alpha + K beta = 1 and alpha m + beta sum(v) = mos, with m the mean of raw and c the mean of the values. A MOS
         # of exactly c makes both the same equation; a hair beside it lies the limit.
         centre = values.mean()
-        mos = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
-        raw = (_density if method == "density" else _mass)(values, mos[..., None], sigma)
+        beside = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
+        raw = (_density if method == "density" else _mass)(values, beside[..., None], sigma)
         raw = raw / raw.sum(-1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
-            alpha = (mos - centre) / (raw @ values - centre)
+            alpha = (beside - centre) / (raw @ values - centre)
         # Values with uneven gaps can ask for the Gaussian upside down; two levels say it better.
         usable = usable & np.isfinite(alpha) & (alpha > 0)
         alpha = np.where(usable, alpha, 1.0)[..., None]
@@ -154,6 +156,17 @@ class LevelScheme:
         values = np.asarray(self.values)
         variance = probs @ values**2 - (probs @ values) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
+
+    def numbers(self) -> list[str]:
+        """What a model that says numbers can say (syllabus `numeric`): STEPS + 1 texts in one format, lowest first."""
+        step = (self.high - self.low) / STEPS
+        digits = next((d for d in range(8) if round(step, d) == round(step, 8)), 8)
+        return [f"{self.low + i * step:.{digits}f}" for i in range(STEPS + 1)]
+
+    def say(self, mos: float) -> str:
+        """The nearest of `numbers` for a MOS on the level scale."""
+        share = (min(max(float(mos), self.low), self.high) - self.low) / (self.high - self.low)
+        return self.numbers()[round(share * STEPS)]
 
 
 def _density(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -76,9 +76,7 @@ def pairwise(name: str, weights: Mapping[str, float] | None = None) -> bool:
 def answer_of(name: str, scheme: LevelScheme, weights: Mapping[str, float] | None = None) -> Callable[[float], str]:
     """What completes the stem for a MOS on the level scale: a level word, or a number under `numeric`."""
     if "numeric" in names_of(name, weights):
-        from q_align.syllabus.numeric import say
-
-        return partial(say, scheme=scheme)
+        return scheme.say
     return partial(_word, scheme=scheme)
 
 

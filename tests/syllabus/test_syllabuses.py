@@ -16,7 +16,6 @@ from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
 from q_align.syllabus import NAMES, answer_of, get_syllabus, pairwise
 from q_align.syllabus.base import Prediction, Targets
-from q_align.syllabus.numeric import say, sayable
 
 SCHEME = LevelScheme()
 VALUES = SCHEME.values
@@ -265,10 +264,10 @@ def test_answers() -> None:
     assert [answer_of("soft", SCHEME)(m) for m in (5.0, 3.0, 1.0)] == ["excellent", "fair", "bad"]
     assert [answer_of("numeric", SCHEME)(m) for m in (5.2, 3.449, 1.0)] == ["5.0", "3.4", "1.0"]
     percent = LevelScheme(words=("yes", "no"), values=(100, 0))
-    assert sayable(percent)[:2] == ["0.0", "2.5"]
+    assert percent.numbers()[:2] == ["0.0", "2.5"]
 
 
 @given(st.floats(1, 5))
 def test_numbers_that_are_said_are_near(mos: float) -> None:
-    assert abs(float(say(mos, SCHEME)) - mos) <= 0.05 + 1e-9
-    assert say(mos, SCHEME) in sayable(SCHEME)
+    assert abs(float(SCHEME.say(mos)) - mos) <= 0.05 + 1e-9
+    assert SCHEME.say(mos) in SCHEME.numbers()

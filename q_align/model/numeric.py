@@ -1,0 +1,71 @@
+"""Reading a model that was taught to say numbers ("The quality of the image is 3.4."), syllabus `numeric`.
+
+Every number that can be said is put to the model as an answer, and its likelihood under the model weighs it: decoding
+constrained to numbers, as an expectation instead of a guess. Works with any Encoder and any model; costs as many
+answers per medium as there are numbers (41). Knows no tokenizer: a number may be any number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from q_align.levels import LevelScheme
+from q_align.model.encode import Encoder
+from q_align.model.predict import predict
+from q_align.syllabus.base import Prediction
+from q_align.types import Turn
+
+
+class NumberEncoder:
+    """An Encoder that turns each scoring turn into one answer per number, a medium's answers one after another.
+
+    Attributes:
+        encoder: the family's own.
+        numbers: what can be said, lowest first.
+    """
+
+    def __init__(self, encoder: Encoder, scheme: LevelScheme) -> None:
+        self.encoder = encoder
+        self.numbers = tuple(scheme.numbers())
+        self.level_ids = encoder.level_ids
+        self.tail = encoder.tail
+
+    def __call__(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
+        return self.encoder([replace(turn, level=number) for turn in turns for number in self.numbers])
+
+    def save(self, path: Path) -> None:
+        self.encoder.save(path)
+
+
+def read_numbers(prediction: Prediction, scheme: LevelScheme) -> Tensor:
+    """What the model says about a batch of a `NumberEncoder`, as levels, so that it scores like any other model.
+
+    Returns:
+        (B, K) float32 log-probabilities: each number's share goes to the two levels beside it (`LevelScheme.linear`),
+        so that the expected level is the expected number.
+    """
+    assert prediction.nll is not None, "a NumberEncoder's batches carry answers"
+    numbers = torch.tensor([float(n) for n in scheme.numbers()], dtype=torch.float64)
+    shares = torch.as_tensor(scheme.linear(numbers.numpy())).to(prediction.nll)  # (N, K)
+    weights = (-prediction.nll.view(-1, len(numbers))).softmax(-1)  # (B, N)
+    # the smallest normal number instead of 0: a level without any share has a finite, negligible log-probability
+    return (weights @ shares).clamp_min(torch.finfo(weights.dtype).tiny).log()
+
+
+@torch.inference_mode()
+def predict_numbers(
+    model: nn.Module, encoder: Encoder, turns: Sequence[Turn], scheme: LevelScheme, *, batch_size: int = 2
+) -> Tensor:
+    """Scoring turns -> (B, K) level log-probabilities, `batch_size` media at a time."""
+    wide = NumberEncoder(encoder, scheme)
+    device = next(model.parameters()).device
+    rows = []
+    for start in range(0, len(turns), batch_size):
+        inputs = {name: value.to(device) for name, value in wide(turns[start : start + batch_size]).items()}
+        rows.append(read_numbers(predict(model, inputs, encoder.level_ids, encoder.tail), scheme))
+    return torch.cat(rows)
