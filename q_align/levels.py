@@ -126,7 +126,8 @@ class LevelScheme:
         alpha = np.where(usable, alpha, 1.0)[..., None]
         probs = np.maximum(alpha * raw + (1 - alpha) / len(values), 0.0)
         probs = probs / probs.sum(-1, keepdims=True)
-        usable = usable & (np.abs(probs @ values - mos) <= MAX_SHIFT * unit)
+        # 1e-9: 1.9 and 4.1 are both 0.1 off, whatever their last digit
+        usable = usable & (np.abs(probs @ values - mos) <= (MAX_SHIFT + 1e-9) * unit)
         return np.where(usable[..., None], probs, self.linear(mos))
 
     def from_votes(self, votes: Any) -> np.ndarray:
