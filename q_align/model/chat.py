@@ -49,7 +49,9 @@ def load(
     encoder = load_encoder(folder, card, family)
     if card.family not in FAMILIES:
         _say_assumed(card.family, encoder)
-    return _model(folder, dtype=dtype, attn=attn, device_map=device_map, quantize=quantize).eval(), encoder
+    model = _model(folder, dtype=dtype, attn=attn, device_map=device_map, quantize=quantize)
+    _freeze_unread(model)
+    return model.eval(), encoder
 
 
 def load_encoder(folder: Path, card: ModelCard, family: Family) -> ChatEncoder:
@@ -111,6 +113,27 @@ def _model(
         raise CheckpointError(f"{folder}: not a model that transformers loads for image and text ({reason})") from error
 
 
+def _freeze_unread(model: Any) -> None:
+    """Takes what no output depends on out of training: layers of the vision tower above the one that is read.
+
+    Data-parallel training waits for their gradients otherwise.
+    """
+    read = getattr(model.config, "vision_feature_layer", None)
+    if read is None:
+        return
+    top = max(read) if isinstance(read, (list, tuple)) else read
+    for name, module in model.named_modules():
+        if not name.endswith("vision_tower.encoder"):
+            continue
+        layers = getattr(module, "layers", [])  # hidden state i is what layer i - 1 gives, the last one is -1
+        for layer in layers[top if top >= 0 else len(layers) + 1 + top :]:
+            layer.requires_grad_(False)
+        tower = model.get_submodule(name.removesuffix(".encoder"))
+        for unread in ("post_layernorm", "head"):
+            if hasattr(tower, unread):
+                getattr(tower, unread).requires_grad_(False)
+
+
 def _quantization(name: str, dtype: Any) -> Any:
     from transformers import BitsAndBytesConfig, TorchAoConfig
 
@@ -143,8 +166,8 @@ def _known(name: str, folder: Path) -> Family:
 
 def _say_assumed(name: str, encoder: ChatEncoder) -> None:
     log.warning(
-        "%s is not in the table of families; assumed: frames stand as %r, an answer ends with %r, larger frames are "
-        "scaled down before its processor, tasks do not share a prefix, parts have the usual names",
+        "%s is not in the table of families; assumed: frames stand as %r, an answer ends with %r, thinking is off with "
+        "enable_thinking=False, tasks do not share a prefix, parts have the usual names",
         name,
         encoder.layout.frame,
         encoder.end,

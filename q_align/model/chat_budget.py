@@ -6,39 +6,33 @@ Pure functions of sizes: the same in training and in scoring. Knows no text and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-# image processor and budget in pixels -> keywords of the processor's call, and whether frames are scaled down before it
-Budget = Callable[[Any, int], tuple[dict[str, Any], bool]]
 
+def budget(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
+    """How an image processor keeps within a budget; told by what it can be set to, not by its family.
 
-def _scale(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
-    """Families of a fixed input size, or whose grids follow the size of the picture: smaller pictures go in."""
+    Args:
+        images: a transformers image processor.
+        max_pixels: of one frame.
+
+    Returns:
+        Keywords of the processor's call, and whether frames are scaled down before it.
+    """
+    if hasattr(images, "crop_to_patches"):  # cut into equal tiles, plus a thumbnail: as many as the budget holds
+        tile = _entry(images.size, "height") * _entry(images.size, "width")
+        count = max(1, max_pixels // tile)
+        return {"crop_to_patches": count > 1, "max_patches": count}, max_pixels < tile
+    if hasattr(images, "do_image_splitting"):  # the longer side becomes a multiple of a tile: the largest square grid
+        side = _entry(images.max_image_size, "longest_edge")
+        count = max(1, math.isqrt(max_pixels) // side)
+        return {"do_image_splitting": count > 1, "size": {"longest_edge": count * side}}, max_pixels < side * side
+    if hasattr(images, "merge_size"):  # native resolution: one resize, straight to the patch grid that fits
+        least = min(_entry(images.size, "shortest_edge"), max_pixels)
+        return {"size": {"shortest_edge": least, "longest_edge": max_pixels}}, False
+    # one input size, or a grid that follows the size of the picture: smaller pictures go in
     return {}, True
-
-
-def _area(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
-    """Families with native resolution: one resize, straight to the patch grid that fits the budget."""
-    least = min(_entry(images.size, "shortest_edge"), max_pixels)
-    return {"size": {"shortest_edge": least, "longest_edge": max_pixels}}, False
-
-
-def _tiles(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
-    """Families that cut a picture into equal tiles (plus a thumbnail): as many tiles as the budget holds."""
-    tile = _entry(images.size, "height") * _entry(images.size, "width")
-    count = max(1, max_pixels // tile)
-    return {"crop_to_patches": count > 1, "max_patches": count}, max_pixels < tile
-
-
-def _splits(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
-    """Families that bring the longer side to a multiple of a tile and split: the largest square grid that fits."""
-    side = _entry(images.max_image_size, "longest_edge")
-    count = max(1, math.isqrt(max_pixels) // side)
-    return {"do_image_splitting": count > 1, "size": {"longest_edge": count * side}}, max_pixels < side * side
-
-
-BUDGETS: Mapping[str, Budget] = {"scale": _scale, "area": _area, "tiles": _tiles, "splits": _splits}
 
 
 def boxes(size: tuple[int, int], max_pixels: int, tiles: int) -> list[tuple[int, int, int, int]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from q_align.errors import QAlignError
 from q_align.media.image import shrink
 from q_align.model.chat_answer import Answer, resolve
-from q_align.model.chat_budget import BUDGETS, boxes
+from q_align.model.chat_budget import boxes, budget
 from q_align.model.chat_prompt import Layout
 from q_align.model.encode import IGNORE, left_pad
 from q_align.model.families import Chat
@@ -55,8 +55,8 @@ class ChatEncoder:
     def __post_init__(self) -> None:
         self.options, self.shrinks = dict(self.chat.images), False
         if self.media.max_pixels is not None:
-            budget, self.shrinks = BUDGETS[self.chat.budget](self.processor.image_processor, self.media.max_pixels)
-            self.options |= budget
+            settings, self.shrinks = budget(self.processor.image_processor, self.media.max_pixels)
+            self.options |= settings
         first = self.answer(next(iter(TASKS.values())).stem)
         self.level_ids, self.tail = first.levels, len(first.tail)
 

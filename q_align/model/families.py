@@ -23,7 +23,6 @@ class Chat:
         placeholder: what stands for one frame in such a prompt.
         appends: text that the processor itself puts behind the prompt.
         images: keywords of the image processor at every call.
-        budget: how `media.max_pixels` reaches the image processor: a key of `q_align.model.chat_budget.BUDGETS`.
         answer_type: `token_type_ids` of the answer, where the model has them.
         alone: whether its processor takes one prompt at a time.
         shares: whether what stands before the question is encoded without looking at it, so that several questions
@@ -36,7 +35,6 @@ class Chat:
     placeholder: str = ""
     appends: str = ""
     images: Mapping[str, Any] = field(default_factory=dict)
-    budget: str = "scale"
     answer_type: int = 0
     alone: bool = False
     shares: bool = False
@@ -110,18 +108,18 @@ FAMILIES: dict[str, Family] = {
         language=("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."),
         lora=("q_proj", "v_proj.multiway.1"),
     ),
-    "qwen2_vl": _chat(budget="area", shares=True),
-    "qwen2_5_vl": _chat(budget="area", shares=True),
-    "qwen3_vl": _chat(budget="area", shares=True),
-    "qwen3_5": _chat(lora=CHAT.lora + _LINEAR_ATTENTION, budget="area", shares=True),
+    "qwen2_vl": _chat(shares=True),
+    "qwen2_5_vl": _chat(shares=True),
+    "qwen3_vl": _chat(shares=True),
+    "qwen3_5": _chat(lora=CHAT.lora + _LINEAR_ATTENTION, shares=True),
     # one 448-pixel view unless a budget allows more tiles: its processor's own default is up to 13 of 256 tokens
-    "internvl": _chat(budget="tiles", images={"crop_to_patches": False}, shares=True),
+    "internvl": _chat(images={"crop_to_patches": False}, shares=True),
     "llava": _chat(shares=True),
     "llava_next": _chat(shares=True),
     "llava_onevision": _chat(shares=True),
     # its own processor wants torchvision and num2words for videos, and expands images exactly as Idefics3 does
-    "smolvlm": _chat(processor="Idefics3Processor", budget="splits", shares=True),
-    "idefics3": _chat(budget="splits", shares=True),
+    "smolvlm": _chat(processor="Idefics3Processor", shares=True),
+    "idefics3": _chat(shares=True),
     "gemma3": _chat(shares=True),
     # the prompt looks at itself in both directions, question and image alike; only the answer is causal
     "paligemma": _chat(
