@@ -27,8 +27,10 @@ class MediaSpec:
     """How media are looked at: the same in training and in scoring, and stored in every checkpoint."""
 
     max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
-    fps: float = 1.0  # frames taken per second of a video (the paper: 1); always at least one frame
+    # points looked at per second of a video (the paper: 1), at least one; 0: max_frames over the whole of it
+    fps: float = 1.0
     max_frames: int = 16  # at most so many frames of a video, evenly spread
+    clip: int = 1  # frames taken one after another at each point
     tiles: int = 0  # of an image of at least twice max_pixels, also up to so many crops at native scale, each of max_pixels
 
 
@@ -101,6 +103,8 @@ class Score:
         mass: Probability that the full vocabulary gives to the level words, 0..1; a low one says that the model
             would rather say something else, and that the score deserves less trust.
         error: None, or one line that says why this medium has no score.
+        task: What was rated: "iqa", "iaa" or "vqa"; None where the medium could not be opened to find out.
+        warning: One line about a medium that was rated in part, such as a damaged video.
     """
 
     id: str
@@ -110,6 +114,8 @@ class Score:
     std: float | None = None
     mass: float | None = None
     error: str | None = None
+    task: str | None = None
+    warning: str | None = None
 
     def row(self) -> dict[str, Any]:
         """The record as a flat dictionary, for JSONL, CSV and Parquet."""

@@ -1,0 +1,45 @@
+"""q-align cluster: scores a table of media on many machines with Ray."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("cluster", help="score on many machines with Ray")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    score = actions.add_parser(
+        "score",
+        help="score a table of media into a folder of Parquet shards",
+        description="Reads Parquet tables with a column of paths (or bytes), decodes on processors, scores in one actor per "
+        "device, and writes Parquet shards. What has a row in --output already is left out.",
+    )
+    score.add_argument("manifest", nargs="+", metavar="TABLE", help="Parquet files or folders of them")
+    score.add_argument("--output", required=True, metavar="DIR")
+    score.add_argument("--model", default="nano")
+    score.add_argument("--task", default="auto", help="auto, iqa, iaa, vqa (default: auto)")
+    score.add_argument("--column", metavar="NAME", help="column that holds the media")
+    score.add_argument("--root", metavar="DIR", help="folder that paths are relative to")
+    score.add_argument("--actors", type=int, default=1, metavar="N", help="scoring actors at least (default: 1)")
+    score.add_argument("--max-actors", type=int, metavar="N", help="grow up to so many (default: as --actors)")
+    score.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor (default: 0)")
+    score.add_argument("--batch-size", type=int, metavar="N", help="frames at once")
+    score.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    score.add_argument("--address", help="a running cluster; without it Ray starts on this machine")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from q_align.cluster.job import ClusterJob, run_job
+    from q_align.log import log
+
+    names = ("manifest", "output", "model", "task", "column", "root", "actors", "max_actors", "gpus", "batch_size")
+    job = ClusterJob(**{name: getattr(args, name) for name in (*names, "dtype", "address")})
+    summary = run_job(job)
+    log.info("%s -> %s", summary, args.output)
+    if summary.n == 0:
+        print(f"q-align: error: no media in {', '.join(args.manifest)}", file=sys.stderr)
+        return 1
+    return 1 if summary.failed else 0

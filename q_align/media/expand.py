@@ -1,0 +1,163 @@
+"""What people write on a command line -> items to score: files, folders, globs, lists, tables, tar shards, addresses.
+
+Lazy, so that a list of a billion lines costs nothing until it is reached. Knows names and tables; decodes nothing. What
+cannot be found becomes an item all the same: it fails in its own row.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from q_align.errors import MediaError, nearest
+from q_align.log import log
+from q_align.media.source import Broken, is_url
+from q_align.media.video import SUFFIXES as VIDEO_SUFFIXES
+from q_align.types import Item, Media
+
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".mpo"),
+        *(".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".qoi", ".pcx", ".heic", ".heif"),
+    )
+)
+MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".lst")
+COLUMNS = ("media", "path", "image", "video", "file", "file_name", "filename", "url", "bytes")
+
+
+def expand(words: Iterable[str], *, root: str | None = None, column: str | None = None) -> Iterator[Item]:
+    """Items behind the words of a command line, in order.
+
+    Args:
+        words: files, folders (walked through), globs, lists and tables, tar shards, addresses.
+        root: folder that paths inside lists and tables are relative to; the folder of the list where not given.
+        column: column of a table that holds the media; found by its name where not given.
+
+    Raises:
+        MediaError: for a table without a column of media.
+    """
+    for word in words:
+        path = Path(word)
+        suffix = path.suffix.lower()
+        if is_url(word):
+            yield Item(word, word)
+        elif path.is_dir():
+            yield from walk(path)
+        elif suffix in TABLES and path.is_file():
+            yield from _table(path, Path(root) if root else path.parent, column)
+        elif suffix == ".tar" and path.is_file():
+            yield from tar_members(path)
+        elif glob.has_magic(word) and not path.exists():
+            found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            if not found:
+                yield Item(word, word)  # its row says that there is no such file
+            for name in found:
+                yield from walk(Path(name)) if Path(name).is_dir() else [_named(name)]
+        else:
+            yield _named(word)
+
+
+def walk(folder: Path) -> Iterator[Item]:
+    """Media files of a folder and those below it, by name; other files are counted and left."""
+    left = 0
+    for base, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if Path(name).suffix.lower() in MEDIA_SUFFIXES:
+                yield _named(os.path.join(base, name))  # noqa: PTH118 (twice as fast, and there may be millions)
+            else:
+                left += 1
+    if left:
+        log.info("%s: %d files without the suffix of an image or a video were left", folder, left)
+
+
+def clean(text: str) -> str:
+    """A file name as text that every table can hold: undecodable bytes become escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def tar_members(path: Path) -> Iterator[Item]:
+    """Media in a tar (WebDataset) shard, read one after another; the id is shard/member."""
+    import tarfile
+
+    try:
+        with tarfile.open(path, "r|") as shard:
+            for member in shard:
+                if not member.isfile() or Path(member.name).suffix.lower() not in MEDIA_SUFFIXES:
+                    continue
+                file = shard.extractfile(member)
+                yield Item(clean(f"{path}/{member.name}"), file.read() if file else b"")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        yield Item(clean(str(path)), Broken(f"{path}: the tar ends early or is damaged ({error})"))
+
+
+def _named(name: str) -> Item:
+    return Item(clean(name), name)
+
+
+def _table(path: Path, root: Path, column: str | None) -> Iterator[Item]:
+    suffix = path.suffix.lower()
+    if suffix in (".txt", ".lst"):
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+            yield from (_row({"path": line.rstrip("\r\n")}, "path", root, "") for line in lines if line.strip())
+        return
+    rows = _rows(path)
+    first = next(rows, None)
+    if first is None:
+        return
+    if column is None:
+        column = next((name for name in COLUMNS if name in first), None)
+    if column is None or column not in first:
+        guess = nearest(column, first) if column else ""
+        raise MediaError(
+            f"{path}: no column {column or ' | '.join(COLUMNS)}{guess}; it has {', '.join(map(str, first))} (--column)"
+        )
+    for number, row in enumerate(chain([first], rows)):
+        yield _row(row, column, root, f"{path}:{number}")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+    elif suffix in (".jsonl", ".ndjson"):
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    try:
+                        row = json.loads(line)
+                    except json.JSONDecodeError as error:
+                        raise MediaError(f"{path}, line {number}: not JSON ({error})") from error
+                    yield row if isinstance(row, dict) else {"path": row}
+    else:
+        import csv
+
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            yield from csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+
+
+def _row(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
+    """One row of a table; `place` names it where nothing else does."""
+    media: Any = row.get(column)
+    name: str | None = None
+    if isinstance(media, dict):  # how Hugging Face datasets keep pictures: {"bytes": ..., "path": ...}
+        name, media = media.get("path"), media.get("bytes") or media.get("path")
+    if isinstance(media, str) and media and not is_url(media):
+        name = name or media
+        media = str(root / media)
+    id = row.get("id") or name or (media if isinstance(media, str) and media else place)
+    task = row.get("task")
+    return Item(clean(str(id)), _present(media, column), task if isinstance(task, str) and task else None)
+
+
+def _present(media: Any, column: str) -> Media:
+    return media if media else Broken(f"nothing in column {column!r}")

@@ -1,0 +1,93 @@
+"""One picture from anything that holds one: a path, bytes, a file object, an array, a Pillow image -> RGB, upright.
+
+Knows formats and limits; no video, no model. The same function serves training and scoring.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from q_align.errors import MediaError
+from q_align.media.color import from_array, to_rgb
+from q_align.media.limits import LIMITS, Limits
+from q_align.media.source import check_size, head, name_of, open_source
+from q_align.types import Media
+
+# Formats that decode inside the process: EPS, for one, would start Ghostscript.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "MPO", "JPEG2000", "PPM", "TGA", "ICO", "QOI"),
+    *("PCX", "SGI", "DDS", "HEIF"),
+)
+
+
+def open_image(media: Media, *, limits: Limits = LIMITS) -> Image.Image:
+    """Opens one picture as upright 8-bit RGB; of an animation the first frame.
+
+    Raises:
+        MediaError: when it is missing, empty, damaged, no picture, or beyond the limits; the message names it.
+    """
+    name = name_of(media)
+    try:
+        if isinstance(media, np.ndarray):
+            image = from_array(media)
+        elif isinstance(media, Image.Image):
+            image = media
+        else:
+            image = _decode(media, name, limits)
+        check_pixels(name, image.size, limits)
+        return to_rgb(image)
+    except MediaError as error:
+        raise error if str(error).startswith(name) else MediaError(f"{name}: {error}") from error
+    except (Exception, Image.DecompressionBombError) as error:  # Pillow's decoders raise a dozen kinds
+        raise MediaError(f"{name}: cannot be decoded: {one_line(error)}") from error
+
+
+def shrink(image: Image.Image, max_pixels: int | None) -> Image.Image:
+    """Scales a picture down to at most `max_pixels`, keeping its proportions; smaller ones stay as they are."""
+    if max_pixels is None or image.width * image.height <= max_pixels:
+        return image
+    scale = sqrt(max_pixels / (image.width * image.height))
+    size = max(1, int(image.width * scale)), max(1, int(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def check_pixels(name: str, size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise MediaError(f"{name}: {width} x {height} is above {limits.max_pixels} pixels (Limits.max_pixels)")
+    if max(width, height) > limits.max_side:
+        raise MediaError(f"{name}: {width} x {height} is above {limits.max_side} on one side (Limits.max_side)")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception in one line, with its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _decode(media: Media, name: str, limits: Limits) -> Image.Image:
+    source = open_source(media, limits)
+    if isinstance(source, Path):
+        check_size(name, source.stat().st_size, limits)
+    try:
+        image = Image.open(source, formats=_formats())
+    except UnidentifiedImageError as error:
+        raise MediaError(f"{name}: not a picture (it begins with {head(source, 12)!r})") from error
+    except PermissionError as error:
+        raise MediaError(f"{name}: no permission to read it") from error
+    check_pixels(name, image.size, limits)  # the header is enough; nothing is decoded yet
+    image.load()  # closes the file
+    return image
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    # Our own limit is an error; Pillow's warning at the same border would only repeat it.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    return tuple(name for name in FORMATS if name in Image.OPEN)

@@ -1,0 +1,44 @@
+"""Which frames of a video are looked at: by rate, by count, or as short clips. Numbers in, numbers out; no decoding.
+
+The paper's program takes frame int(fps * i) for every whole second i. For a constant rate that is the frame on screen
+at second i, and so it is taken here for a variable one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from q_align.types import MediaSpec
+
+
+def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
+    """Indices of the frames to take, rising, at least one.
+
+    Args:
+        times: (N,) when each frame is shown, in seconds, rising; N >= 1.
+        rate: average frames per second.
+        spec: `fps` points per second (0: `max_frames` points over the whole video), at most `max_frames` frames, `clip`
+            frames one after another at each point.
+    """
+    count = len(times)
+    budget = max(1, spec.max_frames // spec.clip)
+    if spec.fps <= 0:
+        points = np.arange(budget) * count // budget  # (P,)
+    else:
+        step = rate / spec.fps
+        total = max(1, int(count / step))  # a video of less than one step has one point
+        chosen = np.arange(total) if total <= budget else np.arange(budget) * total // budget
+        if is_constant(times, rate):
+            points = (chosen * step).astype(int)
+        else:
+            # 1e-6: a frame due at second i counts as shown at second i
+            points = np.searchsorted(times, times[0] + chosen / spec.fps + 1e-6, side="right") - 1
+    frames = (points[:, None] + np.arange(spec.clip)[None]).reshape(-1)  # (P * clip,)
+    return sorted(set(np.clip(frames, 0, count - 1).tolist()))
+
+
+def is_constant(times: np.ndarray, rate: float) -> bool:
+    """Whether no frame is more than one and a half frames away from where a constant rate puts it."""
+    if not np.isfinite(times).all():
+        return True  # no usable time stamps: the rate is all there is
+    return bool(np.abs(times - times[0] - np.arange(len(times)) / rate).max() <= 1.5 / rate)

@@ -1,0 +1,101 @@
+"""Where the bytes of a medium are, checked before anything decodes them: a regular file, or bytes in memory.
+
+Knows files, bytes and file objects; no pictures. Addresses go to `q_align.media.fetch`, only when asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from q_align.errors import MediaError
+from q_align.media.limits import LIMITS, Limits
+
+# What can be read more than once from the start.
+Source = Path | io.BytesIO
+
+
+class Broken(str):
+    """Stands for a medium that a list or a container lost; opening it fails with this text as the reason."""
+
+    __slots__ = ()
+
+
+def name_of(media: Any) -> str:
+    """A short name for messages: the path, or what kind of thing it is."""
+    if isinstance(media, (str, os.PathLike)):
+        return os.fspath(media)
+    shape = getattr(media, "shape", None) or getattr(media, "size", None)
+    return f"<{type(media).__name__}{'' if shape is None or callable(shape) else f' {shape}'}>"
+
+
+def is_url(media: Any) -> bool:
+    return isinstance(media, str) and media[:8].lower().startswith(("http://", "https://"))
+
+
+def open_source(media: Any, limits: Limits = LIMITS) -> Source:
+    """The file or the bytes behind a path, an address, bytes or a binary file object.
+
+    Raises:
+        MediaError: when there is nothing to read, or it is no regular file.
+    """
+    if isinstance(media, Broken):
+        raise MediaError(media)
+    if is_url(media):
+        from q_align.media.fetch import fetch
+
+        return io.BytesIO(fetch(media, limits))
+    if isinstance(media, (str, os.PathLike)):
+        return _checked(Path(media))
+    if isinstance(media, (bytes, bytearray, memoryview)):
+        data = bytes(media)
+    elif hasattr(media, "read"):
+        data = media.read(limits.max_bytes + 1)
+        if not isinstance(data, bytes):
+            raise MediaError(f"{name_of(media)}: a text stream; open the file with mode 'rb'")
+    else:
+        raise MediaError(
+            f"{name_of(media)}: not a medium; give a path, bytes, a PIL image, a uint8 array, or a list of frames"
+        )
+    if not data:
+        raise MediaError(f"{name_of(media)}: empty (0 bytes)")
+    check_size(name_of(media), len(data), limits)
+    return io.BytesIO(data)
+
+
+def check_size(name: str, size: int, limits: Limits) -> None:
+    if size > limits.max_bytes:
+        raise MediaError(f"{name}: {size} bytes is above the limit of {limits.max_bytes} (Limits.max_bytes)")
+
+
+def head(source: Source, count: int = 64) -> bytes:
+    """The first bytes, without moving the position of a stream."""
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                return file.read(count)
+        except PermissionError as error:
+            raise MediaError(f"{source}: no permission to read it") from error
+        except OSError as error:
+            raise MediaError(f"{source}: {error.strerror or error}") from error
+    return source.getbuffer()[:count].tobytes()
+
+
+def _checked(path: Path) -> Path:
+    try:
+        info = path.stat()
+    except FileNotFoundError as error:
+        what = f"a link to {path.readlink()}, which does not exist" if path.is_symlink() else "no such file"
+        raise MediaError(f"{path}: {what}") from error
+    except (OSError, ValueError) as error:  # too long, no permission on a folder, a null byte
+        raise MediaError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(info.st_mode):
+        raise MediaError(f"{path}: a folder, not an image or a video")
+    if not stat.S_ISREG(info.st_mode):
+        raise MediaError(f"{path}: not a regular file")  # reading a pipe would wait for ever
+    if info.st_size == 0:
+        raise MediaError(f"{path}: empty (0 bytes)")
+    return path

@@ -1,0 +1,63 @@
+"""Videos through PyAV (FFmpeg): every codec that FFmpeg knows. Rotation is applied here, FFmpeg only states it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from q_align.errors import require
+from q_align.media.source import Source
+from q_align.media.video import Reader
+
+# Nearer than this, decoding on is cheaper than seeking to a key frame.
+NEAR_SECONDS = 2.0
+
+
+@contextmanager
+def open_video(source: Source) -> Iterator[Reader]:
+    """Opens a video; frames are numbered in the order in which they are shown."""
+    av = require("av", extra="video")
+    av.logging.set_level(av.logging.PANIC)  # the reason reaches the caller as an exception
+    with av.open(str(source) if not hasattr(source, "read") else source) as container:
+        if not container.streams.video:
+            raise ValueError("no video stream in it")
+        stream = container.streams.video[0]
+        stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        if not stamps:
+            raise ValueError("no frames")
+        times = np.asarray(stamps, dtype=np.float64) * float(stream.time_base)  # (N,)
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        seeker = _Seeker(container, stream, stamps)
+        yield Reader(times, rate, (stream.width, stream.height), seeker.read)
+
+
+class _Seeker:
+    """Decodes forward, and seeks where the next wanted frame is far ahead."""
+
+    def __init__(self, container: Any, stream: Any, stamps: list[int]) -> None:
+        self.container, self.stream, self.stamps = container, stream, stamps
+        self.near = int(NEAR_SECONDS / float(stream.time_base))
+        self.frames: Iterator[Any] | None = None
+        self.at = -1  # time stamp of the frame decoded last
+
+    def read(self, index: int) -> Image.Image:
+        wanted = self.stamps[index]
+        if self.frames is None or not self.at < wanted <= self.at + self.near:
+            self.container.seek(wanted, stream=self.stream, backward=True)
+            self.frames = self.container.decode(self.stream)
+        for frame in self.frames:
+            self.at = frame.pts if frame.pts is not None else self.at
+            if self.at >= wanted:
+                return _upright(frame)
+        self.frames = None
+        raise EOFError("the video ends before it")
+
+
+def _upright(frame: Any) -> Image.Image:
+    image = frame.to_image()
+    quarter = int(getattr(frame, "rotation", 0)) % 360  # counter-clockwise, like Pillow's
+    return image.rotate(quarter, expand=True) if quarter else image

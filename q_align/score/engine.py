@@ -1,0 +1,282 @@
+"""The pump of scoring: load -> encode -> batch -> model -> results in the order of the inputs, in bounded memory.
+
+Loading and encoding run in threads (Pillow, decord and torch release the interpreter's lock while they work). On an
+accelerator the model runs in the caller's thread; on a processor it runs in the workers too, one core for each, which
+beats one batch spread over all cores. Inputs are taken in chunks; within a chunk, media of like size share a batch.
+Knows no files, no tasks and no levels: `load` brings turns, `forward` takes a batch and gives one row per turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from q_align.log import log
+from q_align.model.encode import Encoder
+from q_align.types import Turn
+
+T = TypeVar("T")
+Batch = dict[str, Tensor]
+Rows = Callable[[], Tensor]  # waits for the (B, K) float32 rows of a batch, on the CPU
+Forward = Callable[[Batch], Rows]  # starts the model on a batch of B turns
+Submit = Callable[..., Future[Any]]
+
+
+@dataclass(slots=True, eq=False)
+class Loaded(Generic[T]):
+    """One input on its way through.
+
+    Attributes:
+        item: what was asked for, handed back as it came.
+        turns: what the encoder sees; emptied when the model has seen them.
+        rows: (K,) output of the model for each turn, in the order of the turns.
+        error: why it could not be loaded, encoded or scored.
+        warning: a remark on a medium that was read in part.
+        note: whatever `load` wants to hand on.
+    """
+
+    item: T
+    turns: list[Turn | None] = field(default_factory=list)
+    rows: list[Tensor | None] = field(default_factory=list)
+    error: BaseException | None = None
+    warning: str | None = None
+    note: Any = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is not None or (len(self.rows) > 0 and all(row is not None for row in self.rows))
+
+    @property
+    def pixels(self) -> int:
+        return sum(f.width * f.height for turn in self.turns if turn is not None for f in turn.frames)
+
+
+@dataclass(slots=True)
+class Part:
+    """One turn of an input: what batches are made of."""
+
+    owner: Loaded[Any]
+    number: int
+
+    @property
+    def turn(self) -> Turn:
+        turn = self.owner.turns[self.number]
+        assert turn is not None, "a turn is scored once"
+        return turn
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Turns of like size make sequences of like length."""
+        frames = self.turn.frames
+        return len(frames), sum(f.width * f.height for f in frames), len(self.turn.question)
+
+
+class EncodingError(Exception):
+    """The encoder failed on some medium of a batch; `__cause__` says how."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """How the work is cut up.
+
+    Attributes:
+        encoder: turns -> model inputs.
+        forward: see `Forward`.
+        batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
+        workers: threads that load and encode; 0 does all in the caller's thread.
+        parallel: the workers run the model too.
+        window: inputs per chunk, and inputs loaded ahead; 0 means four batches, and two inputs per worker at least.
+        max_pixels: of decoded frames that wait for the encoder (4 bytes each in Pillow), for a chunk and again for what
+            is loaded ahead.
+    """
+
+    encoder: Encoder
+    forward: Forward
+    batch_size: int = 16
+    workers: int = 0
+    parallel: bool = False
+    window: int = 0
+    max_pixels: int = 2**27
+    _largest: int = field(default=2**20, init=False)  # pixels of an input, as far as seen
+
+    def run(self, items: Iterable[T], load: Callable[[T], Loaded[T]]) -> Iterator[Loaded[T]]:
+        """Yields every input once, in order, with its rows or its error; nothing is dropped.
+
+        Args:
+            items: any number of them; pulled only as fast as results are taken.
+            load: called in a worker thread; an exception in it becomes the input's `error`.
+        """
+        if self.workers == 0:
+            yield from self._pump(items, load, _inline)
+            return
+        with one_thread_each() if self.parallel else nullcontext():
+            pool = ThreadPoolExecutor(self.workers, thread_name_prefix="q_align")
+            try:
+                yield from self._pump(items, load, pool.submit)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _pump(self, items: Iterable[T], load: Callable[[T], Loaded[T]], submit: Submit) -> Iterator[Loaded[T]]:
+        order: deque[Loaded[T]] = deque()
+        running: tuple[list[Part], Rows] | None = None
+        for parts, work in self._ahead(self._batches(self._loaded(items, load, submit), order), submit):
+            for started in self._start(parts, work.result):
+                if running:  # the device works on the batch just started while this one's rows are taken
+                    _settle(*running)
+                running = started
+            while order and order[0].done:
+                yield order.popleft()
+        if running:
+            _settle(*running)
+        yield from order
+
+    def _room(self) -> int:
+        """Inputs per chunk: fewer when they are large."""
+        window = self.window or max(4 * self.batch_size, 2 * self.workers)
+        return max(1, min(window, self.max_pixels // self._largest))
+
+    def _loaded(self, items: Iterable[T], load: Callable[[T], Loaded[T]], submit: Submit) -> Iterator[Loaded[T]]:
+        """Loads ahead, hands out in order."""
+        source = iter(items)
+        waiting: deque[Future[Loaded[T]]] = deque()
+        while True:
+            ahead = self._room() if self.workers else 1
+            waiting.extend(submit(_load, load, item) for item in islice(source, max(0, ahead - len(waiting))))
+            if not waiting:
+                return
+            loaded = waiting.popleft().result()
+            # a slow decay: one huge input does not narrow the window for good
+            self._largest = max(loaded.pixels, self._largest - self._largest // 64, 1)
+            yield loaded
+
+    def _batches(self, loaded: Iterator[Loaded[T]], order: deque[Loaded[T]]) -> Iterator[list[Part]]:
+        """Cuts chunks into batches of like size; notes the order of the inputs on the way."""
+        chunk: list[Part] = []
+        count = 0
+        for one in loaded:
+            order.append(one)
+            count += 1
+            if one.error is None:
+                one.rows = [None] * len(one.turns)
+                chunk.extend(Part(one, number) for number in range(len(one.turns)))
+            if count >= self._room():
+                yield from self._cut(chunk)
+                chunk, count = [], 0
+        yield from self._cut(chunk)
+
+    def _cut(self, chunk: list[Part]) -> Iterator[list[Part]]:
+        batch: list[Part] = []
+        frames = 0
+        for part in sorted(chunk, key=lambda p: p.size):
+            weight = len(part.turn.frames)
+            if batch and frames + weight > self.batch_size:
+                yield batch
+                batch, frames = [], 0
+            batch.append(part)
+            frames += weight
+        if batch:
+            yield batch
+        elif not chunk:
+            yield []  # a chunk of failures only: lets them out
+
+    def _ahead(
+        self, batches: Iterator[list[Part]], submit: Submit
+    ) -> Iterator[tuple[list[Part], Future[Batch | Rows]]]:
+        """Keeps a few batches under way before the one that is waited for."""
+        depth = self.workers + 1 if self.parallel else min(self.workers, 4)
+        waiting: deque[tuple[list[Part], Future[Batch | Rows]]] = deque()
+        for parts in batches:
+            waiting.append((parts, submit(self._prepare, parts)))
+            if len(waiting) > depth:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _prepare(self, parts: list[Part]) -> Batch | Rows:
+        """A worker's share of a batch: model inputs, or rows where the workers run the model."""
+        if not parts:
+            return {}
+        try:
+            inputs = self.encoder([part.turn for part in parts])
+        except Exception as error:
+            raise EncodingError from error
+        return self.forward(inputs) if self.parallel else inputs
+
+    def _start(self, parts: list[Part], made: Callable[[], Batch | Rows]) -> Iterator[tuple[list[Part], Rows]]:
+        """Starts the model on a batch; one that fails is halved until the input at fault is alone."""
+        if not parts:
+            return
+        try:
+            ready = made()
+            rows = ready if callable(ready) else self.forward(ready)
+        except EncodingError as error:
+            yield from self._halve(parts, error.__cause__)
+            return
+        except torch.OutOfMemoryError as error:
+            if len(parts) > 1:
+                self.batch_size = max(1, self.batch_size // 2)
+                log.warning("out of memory with %d media; going on with batches of %d", len(parts), self.batch_size)
+            yield from self._halve(parts, error)
+            return
+        for part in parts:
+            part.owner.turns[part.number] = None  # frees the frames
+        yield parts, rows
+
+    def _halve(self, parts: list[Part], error: BaseException | None) -> Iterator[tuple[list[Part], Rows]]:
+        if len(parts) == 1:
+            parts[0].owner.error = error
+            return
+        middle = len(parts) // 2
+        for half in (parts[:middle], parts[middle:]):
+            yield from self._start(half, partial(self._prepare, half))
+
+
+_lock = threading.Lock()
+_alone = [0, 0]  # streams at work, and the number of threads before the first of them
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Lets each thread that starts inside compute on one core; what was before comes back with the last one out."""
+    with _lock:
+        if _alone[0] == 0:
+            _alone[1] = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _alone[0] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _alone[0] -= 1
+            if _alone[0] == 0:
+                torch.set_num_threads(_alone[1])
+
+
+def _load(load: Callable[[T], Loaded[T]], item: T) -> Loaded[T]:
+    try:
+        return load(item)
+    except Exception as error:  # recorded in the input's row
+        return Loaded(item, error=error)
+
+
+def _settle(parts: list[Part], rows: Rows) -> None:
+    for part, row in zip(parts, rows()):
+        part.owner.rows[part.number] = row
+
+
+def _inline(work: Callable[..., Any], *args: Any) -> Future[Any]:
+    done: Future[Any] = Future()
+    try:
+        done.set_result(work(*args))
+    except Exception as error:  # raised again by result()
+        done.set_exception(error)
+    return done

@@ -1,0 +1,248 @@
+"""The public face of scoring: media in, scores out. Everything that scores goes through `Scorer.stream`.
+
+Knows how a score is made of level log-probabilities (Q-Align, section 3.4); no tables of results, no command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from q_align.errors import ConfigError, MediaError
+from q_align.levels import LevelScheme
+from q_align.log import log
+from q_align.media import LIMITS, Limits, is_video, open_frames
+from q_align.media.image import one_line
+from q_align.model.backbone import PACKAGED, Backbone
+from q_align.model.predict import predict
+from q_align.score.engine import Batch, Engine, Loaded
+from q_align.tasks import get_task
+from q_align.types import Item, Media, MediaSpec, Score, Turn
+
+AUTO = "auto"
+_said: set[str] = set()  # what is worth saying once per process
+
+
+class Scorer:
+    """Rates images and videos with one model.
+
+    Args:
+        backbone: model, encoder and card.
+        device: "cuda", "mps", "cpu" ...; None takes the best one that is there.
+        batch_size: frames per forward pass; scores do not depend on it. None: 16, and 1 on a processor, where each
+            worker runs the model and larger batches only fall out of its cache.
+        workers: threads that decode and encode; None: one per processor core, at most 16; 0: none.
+        spec: how media are looked at; None repeats what the model was trained with.
+        limits: what is refused (see `q_align.media.Limits`).
+        compile: run the model through `torch.compile`; pays off on long runs with media of one size.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        device: str | torch.device | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        spec: MediaSpec | None = None,
+        limits: Limits = LIMITS,
+        compile: bool = False,
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if workers is not None and workers < 0:
+            raise ConfigError(f"workers must be 0 or more, got {workers}")
+        self.backbone = backbone
+        self.card = backbone.card
+        self.workers = min(16, cores()) if workers is None else workers
+        self.spec = spec or backbone.card.media
+        self.limits = limits
+        self.model: Any = backbone.model.eval()
+        if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
+            self.model = self.model.to(torch.device(device) if device else best_device())
+        self.device = next(self.model.parameters()).device
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
+        self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        if compile:
+            self.model = torch.compile(self.model, dynamic=True)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path = "nano",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        batch_size: int | None = None,
+        workers: int | None = None,
+        **options: Any,
+    ) -> Scorer:
+        """Loads a checkpoint for scoring.
+
+        Args:
+            path: a model folder, or "nano" for the embedded one.
+            device: see `Scorer`.
+            dtype: "float32", "bfloat16" or "float16"; the softmax is float32 in any case.
+            batch_size: see `Scorer`.
+            workers: see `Scorer`.
+            options: `spec`, `limits`, `compile` for `Scorer`; others (`attn`, `device_map`, `quantize`) for the loader.
+
+        Raises:
+            CheckpointError: when it cannot be loaded.
+        """
+        own = {name: options.pop(name) for name in ("spec", "limits", "compile") if name in options}
+        backbone = Backbone.from_pretrained(path, dtype=dtype, only_score=True, **options)
+        if str(path) in PACKAGED:
+            _once(log.info, f"{path} is the embedded model: its scores are a demonstration, not a measurement")
+        return cls(backbone, device=device, batch_size=batch_size, workers=workers, **own)
+
+    def score(self, media: Media, task: str = "iqa") -> Score:
+        """Rates one medium.
+
+        Raises:
+            MediaError: when it cannot be read.
+        """
+        return next(self._stream([media], task, "raise", workers=0))
+
+    def stream(
+        self, items: Iterable[Media | Item], task: str | Sequence[str] | None = None, on_error: str = "row"
+    ) -> Iterator[Score]:
+        """Rates any number of media, in their order, in bounded memory.
+
+        Args:
+            items: media, or `Item`s that carry an id and perhaps a task of their own.
+            task: "iqa", "iaa", "vqa"; several for one score each; None or "auto": vqa for a video, iqa for an image.
+            on_error: "row" yields a `Score` with `error`; "raise" stops at the first failure.
+
+        Yields:
+            One `Score` per item and task; a failure is one too.
+
+        Raises:
+            ConfigError: for an unknown task.
+            MediaError: with on_error="raise".
+        """
+        if on_error not in ("row", "raise"):
+            raise ConfigError(f"on_error must be 'row' or 'raise', got {on_error!r}")
+        for name in _names(task):
+            if name != AUTO:
+                get_task(name)
+        return self._stream(items, task, on_error, workers=self.workers)
+
+    def _stream(
+        self, items: Iterable[Any], task: str | Sequence[str] | None, on_error: str, *, workers: int
+    ) -> Iterator[Score]:
+        engine = Engine(
+            self.backbone.encoder,
+            self._forward,
+            batch_size=self.batch_size,
+            workers=workers,
+            parallel=self.device.type == "cpu",
+        )
+        named = (_item(media, number, task) for number, media in enumerate(items))
+        for loaded in engine.run(named, self._load):
+            if loaded.error is not None and on_error == "raise":
+                if isinstance(loaded.error, MediaError):
+                    raise loaded.error
+                raise MediaError(f"{loaded.item[0].id}: {one_line(loaded.error)}") from loaded.error
+            yield from self._scores(loaded)
+
+    def _load(self, asked: tuple[Item, tuple[str, ...]]) -> Loaded[tuple[Item, tuple[str, ...]]]:
+        """Opens a medium once, and asks about it once per task; runs in a worker thread."""
+        item, tasks = asked
+        video = is_video(item.media)
+        names = [("vqa" if video else "iqa") if name == AUTO else name for name in tasks]
+        for name in names:
+            get_task(name)
+            if name not in self.card.tasks:
+                _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
+        frames, warning = open_frames(item.media, self.spec, video=video, limits=self.limits)
+        turns: list[Turn | None] = [
+            Turn(frames, self.card.question(name), self.card.stem(name), video=video) for name in names
+        ]
+        return Loaded(asked, turns, warning=warning, note=names)
+
+    def _forward(self, batch: Batch) -> Callable[[], Tensor]:
+        inputs = {name: self._place(value) for name, value in batch.items()}
+        encoder = self.backbone.encoder
+        with torch.inference_mode():
+            rows = predict(self.model, inputs, encoder.level_ids, encoder.tail).level_logp  # (B, K)
+            if self.device.type != "cuda":
+                return rows.cpu
+            # copied while the next batch runs; waiting for the event waits for this copy only
+            host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True).copy_(rows, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+
+        def wait() -> Tensor:
+            copied.synchronize()
+            return host
+
+        return wait
+
+    def _place(self, value: Tensor) -> Tensor:
+        dtype = self.dtype if value.is_floating_point() else None
+        if self.device.type == "cuda":
+            value = value.pin_memory()
+        return value.to(self.device, dtype, non_blocking=True)
+
+    def _scores(self, loaded: Loaded[tuple[Item, tuple[str, ...]]]) -> Iterator[Score]:
+        item, tasks = loaded.item
+        if loaded.error is not None:
+            for name in loaded.note or tasks:
+                yield Score(item.id, error=one_line(loaded.error), task=None if name == AUTO else name)
+            return
+        for name, row in zip(loaded.note, loaded.rows):
+            assert row is not None, "the engine hands out inputs that are done"
+            score = to_score(item.id, row, self.card.levels)
+            score.task, score.warning = name, loaded.warning
+            yield score
+
+
+def to_score(id: str, level_logp: Tensor, levels: LevelScheme) -> Score:
+    """Level log-probabilities (K,), float32 -> a score; an error where the model gives no number."""
+    logp = level_logp.double()
+    probs = logp.softmax(-1).numpy()  # (K,)
+    mass = float(logp.exp().sum())
+    if not torch.isfinite(logp).all():
+        return Score(id, error="the model gives no finite number for it")
+    return Score(
+        id,
+        value=float(levels.expect(probs)),
+        level=levels.words[int(probs.argmax())],
+        probs=tuple(float(p) for p in probs),
+        std=float(levels.spread(probs)),
+        mass=min(mass, 1.0),
+    )
+
+
+def best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _names(task: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (AUTO,) if task is None else (task,) if isinstance(task, str) else tuple(task)
+
+
+def _item(media: Any, number: int, task: str | Sequence[str] | None) -> tuple[Item, tuple[str, ...]]:
+    if not isinstance(media, Item):
+        named = isinstance(media, (str, os.PathLike))
+        media = Item(os.fspath(media) if named else str(number), media)
+    return media, (media.task,) if media.task else _names(task)
+
+
+def _once(say: Callable[[str], None], message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        say(message)

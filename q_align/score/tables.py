@@ -1,0 +1,145 @@
+"""Where scores are written: JSON lines, CSV, Parquet, or a folder of Parquet shards; what is there can be gone on with.
+
+A row is either wholly in a table or not at all, whenever the process dies. Knows rows; no media and no model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from q_align.errors import ConfigError
+from q_align.types import Score
+
+COLUMNS = tuple(Score.__slots__)
+FORMATS = (".jsonl", ".csv", ".parquet")
+
+
+class Table(Protocol):
+    """Scores on disk."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows that an earlier run left; only id, task, value and error need be there."""
+        ...
+
+    def write(self, row: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str] = COLUMNS, **shards: Any) -> Table:
+    """Opens a table by its suffix; no suffix, or an existing folder, means a folder of Parquet shards.
+
+    Args:
+        path: .jsonl, .csv, .parquet, or a folder.
+        resume: go on with what is there.
+        columns: which columns to write.
+        shards: `shard_rows`, `shard_seconds` of a folder (see `q_align.score.shards.Shards`).
+
+    Raises:
+        ConfigError: for another suffix, or when something is there already and `resume` is off.
+    """
+    from q_align.score.shards import ParquetFile, Shards, parts_of
+
+    path = Path(path)
+    suffix = path.suffix.lower()
+    begun = any(path.iterdir()) if path.is_dir() else path.exists() or parts_of(path).exists()
+    if begun and not resume:
+        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not suffix or str(path).endswith("/"):
+        return Shards(path, columns, **shards)
+    if suffix == ".jsonl":
+        return Lines(path, columns)
+    if suffix == ".csv":
+        return Csv(path, columns)
+    if suffix == ".parquet":
+        return ParquetFile(path, columns, **shards)
+    raise ConfigError(f"{path}: cannot write {suffix}; --output takes {', '.join(FORMATS)} or a folder")
+
+
+class Lines:
+    """One JSON object a line. A line that a dying process left half-written is cut off."""
+
+    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
+        self.path, self.columns = path, columns
+        _cut_tail(path)
+        self.file = path.open("a", encoding="utf-8")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        with self.path.open(encoding="utf-8") as lines:
+            yield from (json.loads(line) for line in lines if line.strip())
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.file.write(to_json(row, self.columns) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Csv:
+    """Comma-separated, with a header; probabilities as a JSON list in one cell."""
+
+    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
+        self.path, self.columns = path, columns
+        _cut_csv_tail(path)
+        self.file = path.open("a", encoding="utf-8", newline="")
+        self.writer = csv.writer(self.file)
+        if self.file.tell() == 0:
+            self.writer.writerow(columns)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        with self.path.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                yield {name: value if value != "" else None for name, value in row.items()}
+
+    def write(self, row: dict[str, Any]) -> None:
+        cells = (row.get(name) for name in self.columns)
+        self.writer.writerow(json.dumps(c) if isinstance(c, (list, tuple)) else c for c in cells)
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def to_json(row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> str:
+    return json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False)
+
+
+def _cut_tail(path: Path) -> None:
+    """Removes bytes after the last line end."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            step = min(4096, end)
+            file.seek(end - step)
+            at = file.read(step).rfind(b"\n")
+            if at >= 0:
+                end = end - step + at + 1
+                break
+            end -= step
+        file.truncate(end)
+
+
+def _cut_csv_tail(path: Path) -> None:
+    """Removes an unfinished last row; a row may hold line ends inside quotes, so the whole file is looked through."""
+    if not path.exists():
+        return
+    good = at = 0
+    quoted = False
+    with path.open("rb+") as file:
+        while block := file.read(1 << 20):
+            for offset, byte in enumerate(block):
+                if byte == 0x22:
+                    quoted = not quoted
+                elif byte == 0x0A and not quoted:
+                    good = at + offset + 1
+            at += len(block)
+        file.truncate(good)
