@@ -105,13 +105,13 @@ class TrainConfig:
     schedule: str = "cosine"
     max_grad_norm: float = 1.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    checkpointing: bool = False  # recompute activations: less memory, a third more time
+    checkpointing: bool | list[str] = False  # recompute activations: less memory, a third more time; true, or parts
     engine: Literal["auto", "zero2", "zero3", "zero3_offload", "fsdp"] = "auto"  # how several devices share the model
     compile: bool = False
     workers: int = 2  # processes that decode and encode
     eval_every: float = 1.0  # epochs between evaluations, each with a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
-    keep: int = 2  # checkpoints kept, the best one always among them
+    keep: int = 2  # best checkpoints kept (by SRCC); the last one is kept besides
     log_every: int = 10  # steps
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])  # tensorboard, wandb
     seed: int = 0
@@ -201,7 +201,8 @@ def _check_values(config: RunConfig) -> None:
     for fine, key, value, wanted in checks:
         if not fine:
             raise ConfigError(f"{key} must be {wanted}, got {value}")
-    for part in [*config.model.freeze, *config.model.lora.also_train, *train.lr_parts]:
+    recomputed = train.checkpointing if isinstance(train.checkpointing, list) else []
+    for part in [*config.model.freeze, *config.model.lora.also_train, *train.lr_parts, *recomputed]:
         if part not in PARTS:
             raise ConfigError(f"unknown part of the model {part!r}{nearest(part, PARTS)}; parts are {', '.join(PARTS)}")
     config.scheme()  # its own checks

@@ -15,4 +15,14 @@ def setup(*, verbose: bool = False) -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False
+        # DeepSpeed's own handler writes to stdout, which is for results
+        logging.getLogger("DeepSpeed").addFilter(_reroute)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _reroute(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    # a machine without a GPU is no reason to warn
+    if record.levelno >= logging.WARNING and "Setting accelerator to CPU" not in text:
+        log.warning("DeepSpeed: %s", text)
+    return False

@@ -11,7 +11,7 @@ LAYERS = [
     ["levels", "tasks"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
     ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration"],
-    ["data.collate", "score.engine"],
+    ["data.collate", "score.engine", "train.checkpoints", "train.groups", "train.rating", "train.watch"],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster", "testtime.reward"],
     ["serve", "testtime"],

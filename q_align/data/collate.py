@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from q_align.data.augment import augment
@@ -23,20 +24,25 @@ from q_align.model.encode import Encoder
 from q_align.tasks import TASKS
 from q_align.types import Sample, Turn
 
+# Stands for a medium that could not be read; its row counts nothing.
+BLANK = (64, 64)
+
 
 @dataclass(slots=True)
 class Rated:
-    """A row of a data set, opened: the turn to encode, or why its medium could not be read.
+    """A row of a data set, opened.
 
     Attributes:
-        source: index of the set among the data set's sets.
+        source: index of the row's group (set and task) among `RatedMedia.names`.
         index: position in the data set.
+        turn: what is encoded; a grey picture in place of a medium that could not be read.
+        error: why it could not be read.
     """
 
     sample: Sample
     source: int
     index: int
-    turn: Turn | None
+    turn: Turn
     error: str | None = None
 
 
@@ -53,8 +59,8 @@ class Asking:
 class RatedMedia(Dataset[Rated]):
     """Labelled sets, one after the other, as opened media with their questions and answers.
 
-    An item is named by `draw = epoch * len + index`, so that the same row asks another question and shows another
-    crop in every epoch, the same in every run and under any number of workers.
+    An item is named by `draw = turn * len + index` (see `q_align.data.draws`), so that the same row asks another
+    question and shows another crop each time its turn comes, the same in every run and under any number of workers.
     """
 
     def __init__(
@@ -71,31 +77,36 @@ class RatedMedia(Dataset[Rated]):
         self.answer = answer
         self.asking = asking
         self.ends = np.cumsum([len(labels) for labels in sets])
+        # opinions are compared within one set and one task only
+        self.names: list[str] = []
+        groups = []
+        for labels in sets:
+            tasks, kind = np.unique(labels.column("task").astype(str), return_inverse=True)
+            groups.append(kind + len(self.names))
+            self.names += [labels.source] if len(tasks) == 1 else [f"{labels.source}_{task}" for task in tasks]
+        self.groups = np.concatenate(groups)  # (N,) index into `names`
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def source_of(self, index: int) -> int:
-        return int(np.searchsorted(self.ends, index, side="right"))
-
     def sample(self, index: int) -> Sample:
-        source = self.source_of(index)
-        start = self.ends[source] - len(self.sets[source])
-        return self.sets[source][int(index - start)]
+        which = int(np.searchsorted(self.ends, index, side="right"))
+        start = self.ends[which] - len(self.sets[which])
+        return self.sets[which][int(index - start)]
 
     def __getitem__(self, draw: int) -> Rated:
-        epoch, index = divmod(draw, len(self))
+        turn_of, index = divmod(draw, len(self))
         sample = self.sample(index)
         task = TASKS[sample.task]
-        source = self.source_of(index)
+        error = None
         try:
             frames, _ = open_frames(sample.media, self.card.media, video=task.medium == "video")
-        except MediaError as error:
+        except MediaError as reason:
             # reported by the trainer, up to train.max_bad_media
-            return Rated(sample, source, index, None, str(error))
+            error, frames = str(reason), [Image.new("RGB", BLANK, "gray")]
         question = self.card.question(sample.task)
         if self.asking is not None:
-            rng = np.random.default_rng((self.asking.seed, epoch, index))
+            rng = np.random.default_rng((self.asking.seed, turn_of, index))
             frames = augment(frames, rng, flip=self.asking.flip, crop=self.asking.crop)
             if sample.question:
                 question = sample.question
@@ -103,26 +114,27 @@ class RatedMedia(Dataset[Rated]):
                 question = str(rng.choice(task.questions))
         stem = self.card.stem(sample.task)
         turn = Turn(frames, question, stem, self.answer(sample.mos), video=task.medium == "video")
-        return Rated(sample, source, index, turn)
+        return Rated(sample, int(self.groups[index]), index, turn, error)
 
 
 class Collator:
-    """Opened rows -> one training batch: model inputs, `targets`, positions, and what could not be read."""
+    """Opened rows -> one training batch: model inputs, `targets`, positions, and what could not be read.
+
+    An unreadable medium keeps its row, with a grey picture that teaches nothing (`usable` is False): batches have the
+    same number of rows in every process, whatever is broken where.
+    """
 
     def __init__(self, encoder: Encoder, scheme: LevelScheme) -> None:
         self.encoder = encoder
         self.scheme = scheme
 
     def __call__(self, rows: Sequence[Rated]) -> dict[str, Any]:
-        """Encodes the readable rows; the others travel as `broken`, a list of reasons."""
-        broken = [row.error for row in rows if row.error]
-        good = [row for row in rows if row.turn is not None]
-        if not good:
-            return {"broken": broken}
-        batch: dict[str, Any] = self.encoder([row.turn for row in good if row.turn is not None])
-        batch["targets"] = self.targets(good)
-        batch["index"] = torch.tensor([row.index for row in good])
-        batch["broken"] = broken
+        """Encodes all rows; `broken` is the list of reasons why some could not be read."""
+        batch: dict[str, Any] = self.encoder([row.turn for row in rows])
+        batch["targets"] = self.targets(rows)
+        batch["index"] = torch.tensor([row.index for row in rows])
+        batch["usable"] = torch.tensor([row.error is None for row in rows])
+        batch["broken"] = [row.error for row in rows if row.error is not None]
         return batch
 
     def targets(self, rows: Sequence[Rated]) -> dict[str, torch.Tensor]:

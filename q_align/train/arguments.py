@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 from q_align.config import RunConfig
 
 
-def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int, evaluate: bool) -> Any:
+def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate: bool) -> Any:
     """TrainingArguments for a run.
 
     Args:
         config: resolved configuration.
         folder: where checkpoints go.
-        steps_per_epoch: optimizer steps in one epoch on one device.
+        media: that are shown in one epoch.
         evaluate: whether there are rows to evaluate on; the best checkpoint is then the one with the highest SRCC.
     """
     import torch
@@ -23,7 +24,8 @@ def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int,
 
     train = config.train
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    every = max(1, round(train.eval_every * steps_per_epoch / world))
+    steps = math.ceil(media / (train.batch_size * train.accumulate * world))  # updates in one epoch
+    every = max(1, round(train.eval_every * steps))
     if train.max_steps > 0:
         every = min(every, train.max_steps)
     # the only way to name TensorBoard's folder in transformers 5
@@ -47,11 +49,10 @@ def training_arguments(config: RunConfig, folder: Path, *, steps_per_epoch: int,
         dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps" if evaluate else "no",
         eval_steps=every if evaluate else None,
+        # checkpoints are pruned, and the best one found, by `q_align.train.checkpoints`
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=train.keep,
-        metric_for_best_model="srcc" if evaluate else None,
-        greater_is_better=True if evaluate else None,
+        disable_tqdm=True,  # we have a bar of our own
         logging_steps=train.log_every,
         report_to=train.report_to or "none",
         seed=train.seed,

@@ -1,12 +1,14 @@
-"""transformers.Trainer, with the loss from a syllabus and the metrics from ratings. Nothing else is changed.
+"""transformers.Trainer, with the loss from a syllabus, the metrics from ratings, and checkpoints that are never half.
 
 Knows no file formats and no configuration; `train.run` builds one.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,38 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.collate import Collator, RatedMedia
+from q_align.data.draws import Draws
 from q_align.errors import MediaError, QAlignError
-from q_align.evaluate.metrics import plcc, srcc
 from q_align.model.backbone import Backbone
 from q_align.model.predict import predict
 from q_align.syllabus.base import Prediction, Syllabus, Targets
+from q_align.train import checkpoints
+from q_align.train.groups import parameter_groups
+from q_align.train.rating import rating_metrics
+from q_align.train.watch import Watch
 
 
 class TrainingError(QAlignError):
     """Training cannot go on; says at which step and why."""
+
+
+@dataclass(slots=True)
+class Options:
+    """Attributes:
+    part_of: parameter name -> part (vision, connector, language).
+    lr_parts: part -> learning rate, where it differs from the common one.
+    max_bad_media: unreadable media tolerated before the run stops.
+    keep: best checkpoints kept; the last one is kept besides.
+    """
+
+    part_of: Callable[[str], str | None] = lambda name: None
+    lr_parts: Mapping[str, float] = field(default_factory=dict)
+    max_bad_media: int = 0
+    keep: int = 2
 
 
 class RatingTrainer(Trainer):
@@ -45,31 +67,25 @@ class RatingTrainer(Trainer):
         train_set: RatedMedia,
         eval_set: RatedMedia | None,
         syllabus: Syllabus,
-        sampler: Callable[[RatedMedia], Sampler[int]],
-        group_of: Callable[[str], str | None] | None = None,
-        lr_parts: dict[str, float] | None = None,
-        max_bad_media: int = 0,
+        draws: Draws,
+        options: Options | None = None,
+        callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         """Args:
         backbone: what is trained; its model may carry adapters.
-        args: of transformers; `label_names` and `remove_unused_columns` are set here.
+        args: of transformers; what this class relies on is set here.
         syllabus: loss terms of a batch; their sum is minimised.
-        sampler: gives the order of draws (`epoch * len + index`) of a training set.
-        group_of: parameter name -> part (vision, connector, language).
-        lr_parts: part -> learning rate, where it differs from args.learning_rate.
-        max_bad_media: unreadable media tolerated before the run stops.
+        draws: the order of the training set.
         """
         args.remove_unused_columns = False
         args.label_names = ["targets"]
-        self.backbone = backbone
-        self.syllabus = syllabus
-        self.sampler = sampler
-        self.group_of = group_of
-        self.lr_parts = lr_parts or {}
-        self.max_bad_media = max_bad_media
+        args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
+        self.backbone, self.syllabus, self.draws = backbone, syllabus, draws
+        self.options = options or Options()
         self.broken: dict[str, None] = {}  # an ordered set
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
-        self.source_names = [labels.source for labels in train_set.sets]
+        self.watch = Watch()
+        self.staging: Path | None = None
         super().__init__(
             model=backbone.model,
             args=args,
@@ -77,113 +93,165 @@ class RatingTrainer(Trainer):
             eval_dataset=eval_set,
             data_collator=Collator(backbone.encoder, backbone.card.levels),
             compute_metrics=self.rating_metrics,
+            callbacks=[_Epochs(draws), *(callbacks or [])],
         )
+        self.remove_callback(PrinterCallback)  # it prints to stdout
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        assert isinstance(dataset, RatedMedia)
-        return self.sampler(dataset)
+        return self.draws
 
-    def forward(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Prediction, Targets]:
-        inputs = {k: v for k, v in inputs.items() if k not in ("index", "broken")}
-        targets = Targets(**inputs.pop("targets"))
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
+        with self.watch.waiting():
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        for batch in batches:
+            self.watch.see(batch)
+        return batches, items
+
+    def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
+        """Prediction and targets of the rows that could be read."""
+        fields = {k: v for k, v in inputs.items() if k not in ("index", "usable", "broken", "targets")}
         encoder = self.backbone.encoder
-        return predict(model, inputs, encoder.level_ids, encoder.tail), targets
+        return predict(model, fields, encoder.level_ids, encoder.tail), Targets(**inputs["targets"])
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
         """Sum of the syllabus's terms for one batch."""
         self.note_broken(inputs["broken"])
-        if "targets" not in inputs:
-            raise MediaError(f"a whole batch was unreadable: {'; '.join(inputs['broken'])}")
         prediction, targets = self.forward(model, inputs)
-        terms = self.syllabus(prediction, targets)
+        taught, known = prediction, targets
+        if inputs["broken"]:
+            # unreadable media stay in the batch, so that all processes keep step, and teach nothing
+            taught, known = _rows(prediction, inputs["usable"]), _rows(targets, inputs["usable"])
+        if len(known.mos):
+            terms = self.syllabus(taught, known)
+        else:
+            terms = {"none": prediction.level_logp.sum() * 0.0}
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
-            dataset = self.train_dataset
-            assert isinstance(dataset, RatedMedia)
-            ids = [dataset.sample(int(i)).id for i in inputs["index"]]
-            values = ", ".join(f"{name} {value.item()}" for name, value in terms.items())
-            raise TrainingError(
-                f"step {self.state.global_step}: the loss is not finite ({values}) "
-                f"on {', '.join(ids)}; lower train.lr, or use train.precision bf16 or fp32"
-            )
+            self.stop_at_nan(terms, inputs["index"], training=model.training)
         if model.training:
             for name, value in terms.items():
                 self.terms[name].append(value.detach())
         return (loss, prediction) if return_outputs else loss
 
+    def stop_at_nan(self, terms: Mapping[str, Tensor], index: Tensor, *, training: bool) -> None:
+        """Writes down which media made the loss infinite, and ends the run.
+
+        Raises:
+            TrainingError: always.
+        """
+        dataset = self.train_dataset if training else self.eval_dataset
+        assert isinstance(dataset, RatedMedia)
+        samples = [dataset.sample(int(i)) for i in index]
+        values = {name: value.item() for name, value in terms.items()}
+        record = {"step": self.state.global_step, "loss": values, "media": [[s.source, s.id] for s in samples]}
+        path = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shown = ", ".join(s.id for s in samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
+        raise TrainingError(
+            f"step {self.state.global_step}: the loss is not finite "
+            f"({', '.join(f'{name} {value}' for name, value in values.items())}) on {shown} (all in {path}); "
+            f"lower train.lr, or use train.precision bf16 or fp32"
+        )
+
     def note_broken(self, reasons: list[str]) -> None:
         """Remembers unreadable media; too many of them stop the run."""
         self.broken.update(dict.fromkeys(reasons))
-        if len(self.broken) > self.max_bad_media:
-            allowed = f"{self.max_bad_media} allowed by train.max_bad_media"
+        if len(self.broken) > self.options.max_bad_media:
+            allowed = f"{self.options.max_bad_media} allowed by train.max_bad_media"
             raise MediaError(f"{len(self.broken)} unreadable media ({allowed}): {'; '.join(self.broken)}")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the mean of every loss term since the last line."""
-        if "loss" in logs and len(self.terms) > 1:
-            logs |= {f"loss_{name}": torch.stack(values).mean().item() for name, values in self.terms.items()}
+        """Adds, since the last line: the mean of every loss term, rates, waiting for data, memory."""
         if "loss" in logs:
+            if len(self.terms) > 1:
+                logs |= {f"loss_{name}": torch.stack(values).mean().item() for name, values in self.terms.items()}
             self.terms.clear()
+            logs |= self.watch.line(self.args.world_size)
         super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self.watch.pause():
+            return super().evaluate(*args, **kwargs)
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss, (B, K) level log-probabilities, and per medium: index, source, MOS."""
+        """Loss, (B, K) level log-probabilities, and per medium: position, set, MOS (NaN where it is unreadable)."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             result = self.compute_loss(model, inputs, return_outputs=True)
             assert isinstance(result, tuple)
             loss, prediction = result
         targets = inputs["targets"]
-        rows = torch.stack([inputs["index"].double(), targets["source"].double(), targets["mos"].double()], dim=-1)
+        mos = targets["mos"].double().masked_fill(~inputs["usable"], torch.nan)
+        rows = torch.stack([inputs["index"].double(), targets["source"].double(), mos], dim=-1)
         return loss.detach(), prediction.level_logp, rows
 
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
-        """SRCC and PLCC per set, and their means over the sets; the best checkpoint has the highest mean SRCC."""
-        logp, rows = np.asarray(output.predictions), np.asarray(output.label_ids)
-        # several processes pad the last batch with repeated media: every one counts once
-        _, first = np.unique(rows[:, 0], return_index=True)
-        logp, rows = logp[first], rows[first]
+        logp = np.asarray(output.predictions, dtype=np.float64)
         probs = np.exp(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
-        score = self.backbone.card.levels.expect(probs)
-        found: dict[str, list[float]] = defaultdict(list)
-        metrics: dict[str, float] = {}
-        for source in np.unique(rows[:, 1]).astype(int):
-            mine = rows[:, 1] == source
-            for name, function in (("srcc", srcc), ("plcc", plcc)):
-                value = function(rows[mine, 2], score[mine])
-                metrics[f"{self.source_names[source]}_{name}"] = value
-                # a constant score ranks nothing: 0, so that the mean stays a number
-                found[name].append(0.0 if np.isnan(value) else value)
-        return metrics | {name: float(np.mean(values)) for name, values in found.items()} | {"n": len(rows)}
+        assert isinstance(self.eval_dataset, RatedMedia)
+        scores = self.backbone.card.levels.expect(probs)
+        return rating_metrics(scores, np.asarray(output.label_ids), self.eval_dataset.names)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The library's optimizer, with a group for each part that has its own learning rate."""
-        if self.optimizer is None and self.lr_parts and self.group_of is not None:
-            groups: dict[tuple[str | None, bool], list[nn.Parameter]] = defaultdict(list)
-            target = self.model if model is None else model
-            decayed = set(self.get_decay_parameter_names(target))
-            for name, parameter in target.named_parameters():
-                if parameter.requires_grad:
-                    groups[self.group_of(name), name in decayed].append(parameter)
-            cls, options = self.get_optimizer_cls_and_kwargs(self.args, target)
-            self.optimizer = cls(
-                [
-                    {
-                        "params": parameters,
-                        "lr": self.lr_parts.get(part or "", self.args.learning_rate),
-                        "weight_decay": self.args.weight_decay if decay else 0.0,
-                    }
-                    for (part, decay), parameters in groups.items()
-                ],
-                **options,
+        if self.optimizer is None and self.options.lr_parts:
+            target: Any = self.model if model is None else model
+            groups = parameter_groups(
+                target.named_parameters(),
+                part_of=self.options.part_of,
+                rates=self.options.lr_parts,
+                rate=self.args.learning_rate,
+                decay=self.args.weight_decay,
+                decayed=set(self.get_decay_parameter_names(target)),
             )
+            cls, options = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = cls(groups, **options)
             return self.optimizer
         return super().create_optimizer(model)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.staging or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The library's checkpoint, written aside and renamed when it is whole."""
+        folder = Path(str(self.args.output_dir))
+        with self.watch.pause():
+            self.staging = folder / checkpoints.PARTIAL
+            if self.args.should_save:
+                checkpoints.stage(folder)
+            self.accelerator.wait_for_everyone()
+            try:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    checkpoints.finish(self.staging / f"checkpoint-{self.state.global_step}", folder)
+            except Exception as error:
+                if checkpoints.no_room(error):
+                    raise self._full(folder) from error
+                raise
+            finally:
+                self.staging = None
+            if self.args.should_save:
+                checkpoints.prune(folder, self.options.keep)
+            self.accelerator.wait_for_everyone()
+
+    def _full(self, folder: Path) -> TrainingError:
+        checkpoints.stage(folder)  # gives back what the half checkpoint took
+        last = checkpoints.last(folder)
+        kept = f"{last.name} is kept" if last else "there was none before it"
+        return TrainingError(
+            f"{folder}: no room for the checkpoint of step {self.state.global_step}; {kept}; free some space (or lower "
+            f"train.keep) and go on with --train.resume true"
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -191,3 +259,19 @@ class RatingTrainer(Trainer):
             folder = Path(output_dir or str(self.args.output_dir))
             self.backbone.encoder.save(folder)
             self.backbone.card.save(folder)
+
+
+class _Epochs(TrainerCallback):
+    """Tells the order which epoch it is: the library's own way there ends at its wrappers on a resumed, sharded run."""
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self.draws.set_epoch(int(state.epoch))
+
+
+def _rows(record: Any, usable: Tensor) -> Any:
+    """The same record of fewer rows; fields that are not one per row stay as they are."""
+    fields = {name: getattr(record, name) for name in record.__slots__}
+    return type(record)(**{n: v[usable] if v is not None and n != "values" else v for n, v in fields.items()})

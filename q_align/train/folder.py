@@ -1,0 +1,83 @@
+"""The folder of a run: claimed before the start, resumed, and filled with the best model at the end.
+
+A run folder holds config.yaml, checkpoints/, log_history.json, tensorboard/, and the best checkpoint's files at its
+top, so that the folder itself is a model. Knows files only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from q_align.errors import ConfigError
+from q_align.log import log
+from q_align.model.card import FILE
+from q_align.train.checkpoints import last
+
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.yaml"
+# Files of a checkpoint that serve resuming only; the published model goes without them.
+RESUME_ONLY = (
+    "optimizer",
+    "scheduler",
+    "rng_state",
+    "trainer_state",
+    "training_args",
+    "scaler",
+    "global_step",
+    "latest",
+    "zero_to_fp32",
+)
+
+
+def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
+    """The run's folder, and the checkpoint to go on from.
+
+    Raises:
+        ConfigError: when no folder is named, or it holds another run and nobody said to resume it.
+    """
+    if not output_dir:
+        raise ConfigError("train.output_dir is not set: name the folder of the run")
+    output = Path(output_dir)
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: is a file; train.output_dir names a folder")
+    start = None
+    if output.is_dir() and any(output.iterdir()):
+        if not resume:
+            raise ConfigError(
+                f"{output}: holds another run; give --train.resume true to continue it, or a new train.output_dir"
+            )
+        start = last(output / CHECKPOINTS)
+        if start is None:
+            log.info("%s: no checkpoint to resume from; starting from the beginning", output)
+    return output, start
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file that is never seen half written."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def publish(checkpoint: Path, output: Path) -> None:
+    """Puts the model files of a checkpoint at the top of the run folder (links where the disk allows it).
+
+    The card goes away first and comes back last: a folder with a card is a whole model.
+    """
+    (output / FILE).unlink(missing_ok=True)
+    files = [p for p in sorted(checkpoint.rglob("*")) if p.is_file()]
+    for path in sorted(files, key=lambda p: p.name == FILE):
+        relative = path.relative_to(checkpoint)
+        if relative.parts[0].startswith(RESUME_ONLY):
+            continue
+        target = output / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(target.name + ".new")
+        fresh.unlink(missing_ok=True)
+        try:
+            os.link(path, fresh)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(path, fresh)
+        fresh.replace(target)
