@@ -53,7 +53,7 @@ class Labels:
         return Sample(
             media=row["media"],
             task=row["task"],
-            source=row["source"],
+            source=self.source,
             mos=row["mos"],
             std=row["std"],
             id=row["id"],

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from q_align.data.labels import KNOWN, Labels
+from q_align.data.labels import Labels
 from q_align.data.published import from_published, is_published
 from q_align.data.tables import read_table
 from q_align.data.votes import mean_and_std, read_votes
@@ -24,6 +24,7 @@ from q_align.log import log
 from q_align.media.video import SUFFIXES
 from q_align.tasks import TASKS
 
+INPUTS = ("mos", "std", "split", "task", "content", "id", "question", "votes")
 MEDIA = ("media", "image", "video", "path")
 VIDEO = rf"(?i)({'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))})$"
 # Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
@@ -45,7 +46,7 @@ def read_labels(
 
     Args:
         path: the labels file. Columns: `image|video|media|path`, and `mos` or `votes`; optional `std`, `split`, `task`,
-            `source`, `content`, `id`, `question`; others are kept.
+            `content`, `id`, `question`; others are kept.
         scheme: the levels; default: the paper's five.
         media_root: folder of relative media paths; default: the folder of the labels file.
         task: "iqa", "iaa" or "vqa"; default: the `task` column, else by kind of medium.
@@ -90,7 +91,7 @@ def read_labels(
     columns["split"] = splits
     columns["task"] = _tasks(table, media_column, names, task, path)
     name = source or _source(path)
-    columns["source"] = _text(table, "source", name)
+    columns["source"] = pa.repeat(pa.scalar(name), table.num_rows)
     columns["id"] = _text(table, "id") if "id" in table.column_names else names
     columns["content"] = _text(table, "content")
     columns["question"] = _text(table, "question")
@@ -99,8 +100,10 @@ def read_labels(
         flat = pa.array(shares.ravel())
         columns["raw_votes"] = table.column("votes")
         columns["votes"] = pa.FixedSizeListArray.from_arrays(flat, len(scheme.words))
-    others = [n for n in table.column_names if n not in (*KNOWN, media_column)]
-    columns |= {n: table.column(n) for n in others}
+    # A user's own "source" or "raw_mos" keeps its values under another name.
+    used = (*INPUTS, media_column)
+    others = [n for n in table.column_names if n not in used]
+    columns |= {f"{n}_in_file" if n in columns else n: table.column(n) for n in others}
     report["usable"] = table.num_rows
     report["with_std"] = int((~np.isnan(std)).sum())
     whole = pa.table(columns).combine_chunks()
@@ -183,10 +186,10 @@ def _numbers(table: pa.Table, name: str, path: Path) -> np.ndarray:
         raise LabelError(f"{path}: column {name!r} holds no numbers: {error}") from error
 
 
-def _text(table: pa.Table, name: str, default: str | None = None) -> Any:
+def _text(table: pa.Table, name: str) -> Any:
     if name in table.column_names:
         return pc.cast(table.column(name), pa.large_string())
-    return pa.chunked_array([pa.repeat(pa.scalar(default, pa.large_string()), table.num_rows)])
+    return pa.chunked_array([pa.nulls(table.num_rows, pa.large_string())])
 
 
 def _resolve(names: Any, root: Path) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 # Columns that are names even where they look like numbers ("0001").
-TEXT = ("image", "video", "media", "path", "id", "split", "task", "source", "content", "question", "votes")
+TEXT = ("image", "video", "media", "path", "id", "split", "task", "content", "question", "votes")
 NUMBERS = ("mos", "std")
 
 

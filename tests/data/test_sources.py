@@ -87,6 +87,13 @@ def test_tasks_follow_the_medium_the_column_and_the_caller(tmp_path: Path) -> No
     assert read_labels(column).column("task").tolist() == ["iaa", "iqa"]
 
 
+def test_a_users_own_column_never_clashes_with_ours(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.csv", "image,mos,source,raw_mos\na,1,web,7\nb,5,phone,8\n")
+    labels = read_labels(path)
+    assert [(s.source, s.raw_mos) for s in labels] == [("set", 1.0), ("set", 5.0)]
+    assert labels[1].extra == {"source_in_file": "phone", "raw_mos_in_file": 8}
+
+
 def test_dmos_is_turned_round_once(tmp_path: Path) -> None:
     labels = read_labels(
         write(tmp_path / "d.csv", "image,mos,std\na,0,10\nb,100,5\n"), mos_range=(0, 100), higher_is_better=False
