@@ -10,8 +10,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure a model against opinions",
-        description="Scores rated media and writes OUTPUT/scores.parquet and OUTPUT/metrics.json; with several models or "
-        "data sets one folder for each pair, and a cross-dataset matrix. Scores are kept and never computed twice.",
+        description="Scores rated media and writes OUTPUT/scores.parquet and OUTPUT/metrics.json; with several models "
+        "or data sets one folder for each pair, and a cross-dataset matrix. Scores are kept and never computed twice.",
         epilog="Exit code 0 only if every medium was scored and every --fail-under holds.",
     )
     parser.add_argument("--model", nargs="+", default=["nano"], metavar="M", help="model folders (default: nano)")

@@ -1,4 +1,4 @@
-"""q-align report: results of evaluations and training runs -> one page to read, and their tables as Markdown and CSV."""
+"""q-align report: results of evaluations and training runs -> one page to read, its tables as Markdown and CSV."""
 
 from __future__ import annotations
 

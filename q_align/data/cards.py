@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from q_align.data.dataset_card import DatasetCard, Split, card_names, find_labels, load_card
+from q_align.data.dataset_card import SOURCES, DatasetCard, Split, card_names, find_labels, load_card
 from q_align.data.labels import Labels
 from q_align.data.sources import read_labels
 from q_align.data.tables import READERS, read_table, write_table
@@ -218,6 +218,7 @@ def _join(parts: list[Labels]) -> Labels:
 
 
 __all__ = [
+    "SOURCES",
     "DatasetCard",
     "Spec",
     "card_names",
