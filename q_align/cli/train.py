@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import sys
 from typing import Any
 
 
@@ -24,6 +27,13 @@ def run(args: argparse.Namespace) -> int:
 
     config = resolve(args.config, args.overrides)
     from q_align.train.run import run as train
+    from q_align.train.stop import TerminatedError
 
-    print(train(config))
+    try:
+        output = train(config)
+    except TerminatedError as error:
+        print(f"q-align: {error}", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    if os.environ.get("RANK", "0") == "0":
+        print(output)
     return 0

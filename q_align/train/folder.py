@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from q_align.errors import ConfigError
 from q_align.log import log
@@ -52,6 +56,24 @@ def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
         if start is None:
             log.info("%s: no checkpoint to resume from; starting from the beginning", output)
     return output, start
+
+
+def report_changes(written: Path, text: str) -> None:
+    """Says which settings a resumed run has changed: with others it may not end where it would have ended."""
+    if not written.is_file():
+        return
+    before, now = (dict(_leaves(yaml.safe_load(t))) for t in (written.read_text(encoding="utf-8"), text))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key != "train.resume":
+            log.info("resuming with another setting: %s was %s, is %s", key, before.get(key), now.get(key))
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(tree, dict) or not tree:
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def write(path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ from q_align.model.families import family_of
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus
 from q_align.train.checkpoints import ranked
-from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, write
+from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, split
 
 __all__ = ["run", "split"]
@@ -49,7 +49,8 @@ def run(config: RunConfig) -> Path:
 
 def _run(config: RunConfig) -> Path:
     from q_align.train.arguments import training_arguments
-    from q_align.train.stop import TerminatedError
+    from q_align.train.console import Progress
+    from q_align.train.stop import StopOnTerminate, TerminatedError
 
     output, start = claim(config.train.output_dir, resume=config.train.resume)
     card = dataclasses.replace(read_card(config.model.path), levels=config.scheme(), media=config.media)
@@ -58,15 +59,19 @@ def _run(config: RunConfig) -> Path:
     train_set, eval_set = _datasets(config, card, training, validation)
     args = training_arguments(config, output / CHECKPOINTS, media=len(train_set), evaluate=eval_set is not None)
     backbone = _backbone(config, card)
-    trainer, stop = _trainer(config, args, backbone, train_set, eval_set)
+    progress, stop = Progress(), StopOnTerminate()
+    trainer = _trainer(config, args, backbone, train_set, eval_set, callbacks=[progress, stop])
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)
+        report_changes(output / CONFIG, config.to_yaml())
         write(output / CONFIG, config.to_yaml())
     log.info("training on %d media of %s; %d held out", len(train_set), ", ".join(train_set.names), len(eval_set or ()))
     try:
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     finally:
+        progress.close()
+        stop.close()
         if first:
             write(output / "log_history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
     _report_broken(trainer, output)
@@ -137,16 +142,19 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
 
 
 def _trainer(
-    config: RunConfig, args: Any, backbone: Backbone, train_set: RatedMedia, eval_set: RatedMedia | None
-) -> tuple[Any, Any]:
-    from q_align.train.console import Progress
-    from q_align.train.stop import StopOnTerminate
+    config: RunConfig,
+    args: Any,
+    backbone: Backbone,
+    train_set: RatedMedia,
+    eval_set: RatedMedia | None,
+    *,
+    callbacks: list[Any],
+) -> Any:
     from q_align.train.trainer import Options, RatingTrainer
 
     taught, train = config.syllabus, config.train
     family = family_of(backbone.card.family)
-    stop = StopOnTerminate()
-    trainer = RatingTrainer(
+    return RatingTrainer(
         backbone,
         args,
         train_set=train_set,
@@ -159,9 +167,8 @@ def _trainer(
             max_bad_media=train.max_bad_media,
             keep=train.keep,
         ),
-        callbacks=[Progress(), stop],
+        callbacks=callbacks,
     )
-    return trainer, stop
 
 
 def _report_broken(trainer: Any, output: Path) -> None:

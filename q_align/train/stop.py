@@ -55,9 +55,9 @@ class StopOnTerminate(TrainerCallback):
         return bool(flag)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.restore()
+        self.close()
 
-    def restore(self) -> None:
+    def close(self) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None

@@ -51,7 +51,7 @@ Settle = Callable[..., RunConfig]
 
 @pytest.fixture
 def settle(tiny: Path, rated: Path, tmp_path: Path) -> Settle:
-    """The configuration of a short run: 2 epochs of 6 steps, evaluated every half epoch; `**{"train.lr": 1}` changes it."""
+    """Configuration of a short run: 2 epochs of 6 steps, evaluated every half epoch; `**{"train.lr": 1}` changes it."""
 
     def make(**changes: object) -> RunConfig:
         settings = {
