@@ -1,6 +1,6 @@
-"""Orders of media for pairwise syllabuses: runs of one source, so that every batch holds media that can be compared.
+"""The order of media for pairwise syllabuses: runs of one source, so that every batch holds media that can be compared.
 
-Knows which source each row belongs to, and nothing else. Draws are numbered as in `q_align.data.draws`.
+Reorders any other order (`q_align.data.draws`), whatever it draws how often. Knows which group each row belongs to.
 """
 
 from __future__ import annotations
@@ -8,43 +8,53 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from torch.utils.data import Sampler
+
+from q_align.data.draws import Draws
+from q_align.errors import ConfigError
 
 
-class SourceRuns(Sampler[int]):
-    """Every row once per epoch, in runs of one source; fixed by (seed, epoch), the same in every process.
+class SourceRuns(Draws):
+    """The draws of another order, in runs of one source; fixed by (seed, epoch), the same in every process.
 
-    The rows of each source are permuted and cut into runs of `run` rows; the runs are mixed. What is left over of each
-    source (fewer than `run` rows) comes last, so that batches of `run` rows never straddle two runs. Several processes
-    that take whole batches in turn each see batches of one source.
+    Each source's draws stay in their order and are cut into runs of `run`; the runs are mixed. What is left over of
+    each source (fewer than `run` draws) comes last, so that batches of `run` draws never straddle two runs. Several
+    processes that take whole batches in turn each see batches of one source.
     """
 
-    def __init__(self, sources: Sequence[int] | np.ndarray, *, run: int, seed: int) -> None:
+    def __init__(self, draws: Draws, sources: Sequence[int] | np.ndarray, *, run: int, seed: int) -> None:
         """Args:
-        sources: (N,) source of each row.
-        run: rows of one source in a row: the batch size of one process (at least 2).
-        seed: of the permutations.
+        draws: the order of single rows.
+        sources: (n,) source of each row.
+        run: draws of one source in a row: the batch size of one process.
+        seed: of the order of the runs.
+
+        Raises:
+            ConfigError: when a run holds no pair.
         """
         if run < 2:
-            raise ValueError(f"pairs need runs of at least two rows, got {run}")
+            raise ConfigError(
+                f"a pairwise syllabus compares media of one batch; train.batch_size must be >= 2, got {run}"
+            )
+        super().__init__(len(draws), seed=seed)
+        self.draws = draws
         self.sources = np.asarray(sources)
         self.run = run
-        self.seed = seed
-        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        self.draws.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return len(self.draws)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
+        order = np.fromiter(self.draws, dtype=np.int64)
+        source = self.sources[order % len(self.sources)]
         runs, rest = [], []
-        for source in np.unique(self.sources):
-            rows = rng.permutation(np.flatnonzero(self.sources == source))
-            whole = len(rows) // self.run * self.run
-            runs += list(rows[:whole].reshape(-1, self.run))
-            rest.append(rows[whole:])
-        order = np.concatenate([*(runs[i] for i in rng.permutation(len(runs))), *rest])
-        return iter((self.epoch * len(self) + order).tolist())
+        for one in np.unique(source):
+            mine = order[source == one]
+            whole = len(mine) // self.run * self.run
+            runs += list(mine[:whole].reshape(-1, self.run))
+            rest.append(mine[whole:])
+        return iter(np.concatenate([*(runs[i] for i in rng.permutation(len(runs))), *rest]).tolist())
