@@ -17,13 +17,14 @@ from q_align.config import RunConfig
 from q_align.data.collate import Asking, RatedMedia
 from q_align.data.draws import Draws
 from q_align.data.labels import Labels
+from q_align.data.sampler import SourceRuns
 from q_align.errors import require
 from q_align.log import log
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
 from q_align.model.parts import freeze, part_of
-from q_align.syllabus import answer_of, get_syllabus
+from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.checkpoints import ranked
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, split
@@ -160,7 +161,7 @@ def _trainer(
         train_set=train_set,
         eval_set=eval_set,
         syllabus=get_syllabus(taught.name, taught.weights, taught.options),
-        draws=Draws(len(train_set), seed=train.seed),
+        draws=_draws(config, train_set),
         options=Options(
             part_of=lambda name: part_of(family, name),
             lr_parts=train.lr_parts,
@@ -169,6 +170,13 @@ def _trainer(
         ),
         callbacks=callbacks,
     )
+
+
+def _draws(config: RunConfig, train_set: RatedMedia) -> Draws:
+    draws, taught = Draws(len(train_set), seed=config.train.seed), config.syllabus
+    if pairwise(taught.name, taught.weights):
+        return SourceRuns(draws, train_set.groups, run=config.train.batch_size, seed=config.train.seed)
+    return draws
 
 
 def _report_broken(trainer: Any, output: Path) -> None:
