@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.collate import Collator, RatedMedia
@@ -259,6 +259,20 @@ class RatingTrainer(Trainer):
             folder = Path(output_dir or str(self.args.output_dir))
             self.backbone.encoder.save(folder)
             self.backbone.card.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """The library loads by name and passes over names that do not fit.
+
+        Many families are written under the names of their first release, so that it would go on from the base without
+        a word; their own loader knows both.
+        """
+        target = self.model if model is None else model
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if sharded or not isinstance(target, PreTrainedModel) or getattr(target, "is_quantized", False):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, local_files_only=True)
+        target.load_state_dict(saved.state_dict())
 
 
 class _Epochs(TrainerCallback):
