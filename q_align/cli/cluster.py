@@ -13,8 +13,8 @@ def add_parser(commands: Any) -> None:
     score = actions.add_parser(
         "score",
         help="score a table of media into a folder of Parquet shards",
-        description="Reads Parquet tables with a column of paths (or bytes), decodes on processors, scores in one actor per "
-        "device, and writes Parquet shards. What has a row in --output already is left out.",
+        description="Reads Parquet tables with a column of media (paths or bytes), decodes on processors, scores in "
+        "one actor per device, and writes Parquet shards. What has a row in --output already is left out.",
     )
     score.add_argument("manifest", nargs="+", metavar="TABLE", help="Parquet files or folders of them")
     score.add_argument("--output", required=True, metavar="DIR")

@@ -32,7 +32,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = _eight_bit(image)
     profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         base = Image.merge("RGB", image.split()[:3])
         white = Image.new("RGB", image.size, (255, 255, 255))
         return Image.composite(_to_srgb(base, profile), white, image.getchannel("A"))

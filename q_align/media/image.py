@@ -5,7 +5,6 @@ Knows formats and limits; no video, no model. The same function serves training 
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from math import sqrt
 from pathlib import Path
@@ -88,6 +87,4 @@ def _decode(media: Media, name: str, limits: Limits) -> Image.Image:
 @lru_cache(maxsize=1)
 def _formats() -> tuple[str, ...]:
     Image.init()
-    # Our own limit is an error; Pillow's warning at the same border would only repeat it.
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return tuple(name for name in FORMATS if name in Image.OPEN)

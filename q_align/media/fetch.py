@@ -1,0 +1,138 @@
+"""Downloads of media whose address somebody else may have chosen: public hosts only, bounded in size and time.
+
+The host's name is resolved once, every address it has is checked, and the connection goes to the address that was
+checked, so that a name cannot point elsewhere a moment later. Redirects are followed by hand under the same rules. No
+proxies, no cookies, no credentials. Knows addresses and bytes; no pictures.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from urllib.parse import urljoin, urlsplit
+
+from q_align.errors import MediaError
+from q_align.media.limits import Limits
+
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+PIECE = 1 << 16
+
+
+def fetch(url: str, limits: Limits) -> bytes:
+    """The bytes behind an http or https address.
+
+    Raises:
+        MediaError: when addresses are not allowed, the host is not a public one, the server refuses, or the answer is
+            larger or slower than the limits.
+    """
+    if not limits.allow_urls:
+        raise MediaError(f"{url}: addresses are fetched only when asked for (--allow-urls, Limits.allow_urls)")
+    deadline = time.monotonic() + limits.url_seconds
+    at = url
+    for _ in range(MAX_REDIRECTS + 1):
+        try:
+            answer = _get(at, deadline, limits)
+            if time.monotonic() >= deadline:  # cut short by the alarm
+                raise TimeoutError
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if time.monotonic() >= deadline:
+                raise MediaError(f"{url}: no answer within {limits.url_seconds:g} s (Limits.url_seconds)") from error
+            if isinstance(error, MediaError):
+                raise
+            raise MediaError(f"{url}: cannot be fetched ({' '.join(str(error).split())})") from error
+        if isinstance(answer, bytes):
+            return answer
+        at = urljoin(at, answer)
+    raise MediaError(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+
+def public_address(host: str, port: int) -> str:
+    """An address of a host, all of whose addresses are public.
+
+    Raises:
+        MediaError: when one of them is private, local, reserved or otherwise not on the public internet.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    for text in addresses:
+        address = ipaddress.ip_address(text.split("%")[0])
+        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+        if not (address.is_global and inner.is_global) or address.is_multicast:
+            raise MediaError(f"{host} is at {text}, which is not a public address")
+    return addresses[0]
+
+
+def _get(url: str, deadline: float, limits: Limits) -> bytes | str:
+    """One request: the body, or where the server sends us."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MediaError(f"{url}: only http and https addresses are fetched")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    connection = _Pinned(parts.hostname, port, secure=parts.scheme == "https", deadline=deadline)
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("GET", target, headers={"User-Agent": "q_align", "Accept": "image/*, video/*"})
+        response = connection.getresponse()
+        if response.status in REDIRECTS:
+            return response.getheader("Location") or ""
+        if response.status != 200:
+            raise MediaError(f"{url}: the server answers {response.status} {response.reason}")
+        return _body(response, url, deadline, limits)
+    finally:
+        connection.close()
+
+
+def _body(response: http.client.HTTPResponse, url: str, deadline: float, limits: Limits) -> bytes:
+    data = bytearray()
+    while True:
+        piece = response.read1(PIECE)
+        if not piece:
+            break
+        data += piece
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+        if len(data) > limits.max_bytes:
+            raise MediaError(f"{url}: more than {limits.max_bytes} bytes (Limits.max_bytes)")
+    wanted = response.getheader("Content-Length")
+    if wanted and wanted.isdigit() and len(data) < int(wanted):
+        raise MediaError(f"{url}: the connection ended after {len(data)} of {wanted} bytes")
+    return bytes(data)
+
+
+def _hang_up(plain: socket.socket) -> None:
+    with suppress(OSError):  # it may be closed already
+        plain.shutdown(socket.SHUT_RDWR)
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to the address that was checked, under the name that was asked for."""
+
+    def __init__(self, host: str, port: int, *, secure: bool, deadline: float) -> None:
+        super().__init__(host, port)
+        self.secure, self.deadline = secure, deadline
+        self.alarm: threading.Timer | None = None
+
+    def connect(self) -> None:
+        plain = socket.create_connection((public_address(self.host, self.port), self.port), self._left())
+        # A server that sends one byte now and then never exceeds the time of a single read.
+        self.alarm = threading.Timer(self._left(), _hang_up, [plain])
+        self.alarm.daemon = True
+        self.alarm.start()
+        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host) if self.secure else plain
+
+    def close(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
+        super().close()
+
+    def _left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
