@@ -27,11 +27,10 @@ class MediaSpec:
     """How media are looked at: the same in training and in scoring, and stored in every checkpoint."""
 
     max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
-    # points looked at per second of a video (the paper: 1), at least one; 0: max_frames over the whole of it
-    fps: float = 1.0
+    fps: float = 1.0  # points per second of a video (the paper: 1), at least one; 0: max_frames over the whole
     max_frames: int = 16  # at most so many frames of a video, evenly spread
     clip: int = 1  # frames taken one after another at each point
-    tiles: int = 0  # of an image of at least twice max_pixels, also up to so many crops at native scale, each of max_pixels
+    tiles: int = 0  # of an image beyond twice max_pixels, also so many crops at native scale, each of max_pixels
 
 
 class Item(NamedTuple):
