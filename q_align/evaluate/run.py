@@ -97,7 +97,7 @@ def evaluate(
             "model": str(model),
             "model_name": model_name,
             "trained_on": [entry.get("source") for entry in scorer.card.trained_on],
-            "levels": {"words": scheme.words, "values": scheme.values},
+            "levels_scheme": {"words": scheme.words, "values": scheme.values},
             "environment": environment(scorer),
             "settings": {"dtype": settings.dtype, "batch_size": settings.batch_size, "seed": settings.seed},
             "timing": timing,
