@@ -26,13 +26,15 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
         points = np.arange(budget) * count // budget  # (P,)
     else:
         step = rate / spec.fps
-        total = max(1, int(count / step))  # a video of less than one step has one point
+        constant = is_constant(times, rate)
+        total = int(count / step) if constant else int((times[-1] - times[0]) * spec.fps) + 1
+        total = max(1, total)  # a video of less than one step has one point
         chosen = np.arange(total) if total <= budget else np.arange(budget) * total // budget
-        if is_constant(times, rate):
+        if constant:
             points = (chosen * step).astype(int)
         else:
-            # 1e-6: a frame due at second i counts as shown at second i
-            points = np.searchsorted(times, times[0] + chosen / spec.fps + 1e-6, side="right") - 1
+            # 1e-4: a frame due at second i counts as shown at second i (decord gives times in single precision)
+            points = np.searchsorted(times, times[0] + chosen / spec.fps + 1e-4, side="right") - 1
     frames = (points[:, None] + np.arange(spec.clip)[None]).reshape(-1)  # (P * clip,)
     return sorted(set(np.clip(frames, 0, count - 1).tolist()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,17 +44,27 @@ SUFFIXES = frozenset(
         *(".ogv", ".y4m", ".vob", ".asf", ".h264", ".hevc"),
     )
 )
+MAX_FAILURES = 3  # frames in a row that cannot be decoded; each may cost seconds
 # Brands of still pictures in the container that MP4 uses too.
 STILLS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 class Reader(NamedTuple):
-    """An open video: when each frame is shown, the average rate, and a way to decode frames by rising index."""
+    """An open video.
+
+    Attributes:
+        times: (N,) seconds at which each frame is shown, rising.
+        rate: average frames per second.
+        size: width and height as stored.
+        read: decodes the frame of an index; made for rising ones.
+        damage: what is known to be missing, or None.
+    """
 
     times: np.ndarray
     rate: float
     size: tuple[int, int]
     read: Callable[[int], Image.Image]
+    damage: str | None = None
 
 
 def is_video(media: Media) -> bool:
@@ -135,12 +145,16 @@ def _read(media: Media, spec: MediaSpec, limits: Limits) -> tuple[list[Image.Ima
     with open_reader(open_source(media, limits), name) as reader:
         check_pixels(name, reader.size, limits)
         indices = pick(reader.times, reader.rate, spec)
-        frames, reason = [], ""
+        frames, reason, failures = [], reader.damage or "", 0
         for index in indices:
             try:
                 frames.append(shrink(reader.read(index), spec.max_pixels))
+                failures = 0
             except Exception as error:  # decord and FFmpeg raise their own kinds
                 reason = reason or f"frame {index}: {one_line(error)[:200]}"
+                failures += 1
+                if failures == MAX_FAILURES:
+                    break
     if not frames:
         raise MediaError(f"{name}: no frame can be decoded: {reason}")
     if not reason:
@@ -160,18 +174,20 @@ def open_reader(source: Source, name: str) -> Iterator[Reader]:
         MissingExtraError: when neither is installed.
     """
     reasons = []
-    for backend in ("decord", "av"):
-        if find_spec(backend) is None:
-            continue
-        module = require(f"q_align.media.with_{backend}", extra="video")
-        try:
-            opened = module.open_video(source)
-        except Exception as error:  # decord and FFmpeg raise their own kinds
-            reasons.append(f"{backend}: {one_line(error)[:160]}")
-            continue
-        with opened as reader:
+    with ExitStack() as stack:
+        for backend in ("decord", "av"):
+            if find_spec(backend) is None:
+                continue
+            module = require(f"q_align.media.with_{backend}", extra="video")
+            try:
+                reader = stack.enter_context(module.open_video(source))
+            except Exception as error:  # decord and FFmpeg raise their own kinds
+                reasons.append(one_line(error)[:200])
+                if hasattr(source, "seek"):
+                    source.seek(0)
+                continue
             yield reader
-        return
+            return
     if not reasons:
         raise MissingExtraError("videos need decord or PyAV; they come with: pip install 'q_align[video]'")
     raise MediaError(f"{name}: cannot be opened as a video ({reasons[-1]})")

@@ -32,7 +32,10 @@ def open_video(source: Source) -> Iterator[Reader]:
         times = np.asarray(stamps, dtype=np.float64) * float(stream.time_base)  # (N,)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         seeker = _Seeker(container, stream, stamps)
-        yield Reader(times, rate, (stream.width, stream.height), seeker.read)
+        short = f"the file ends after {len(stamps)} of {stream.frames} frames"
+        yield Reader(
+            times, rate, (stream.width, stream.height), seeker.read, short if len(stamps) < stream.frames else None
+        )
 
 
 class _Seeker:

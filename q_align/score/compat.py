@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from torch import Tensor
 from q_align.errors import ConfigError
 from q_align.media import open_frames
 from q_align.score.scorer import Scorer, best_device
-from q_align.types import Frame, Item, MediaSpec
+from q_align.types import Item, MediaSpec
+
+if TYPE_CHECKING:
+    from q_align.types import Frame
 
 ONE_ALIGN = "q-future/one-align"
 ASPECTS = {"quality": "iqa", "aesthetics": "iaa"}
