@@ -1,6 +1,6 @@
 """`q-align data inspect` and `q-align data convert`: look at a labels file, and write it as our own CSV or Parquet.
 
-Other work on data (generate, fetch) is mounted beside them by `add_parser`.
+`q-align data generate` is mounted beside them; see `q_align.cli.generate`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 from typing import Any
+
+from q_align.cli import generate
 
 
 def add_parser(subparsers: Any) -> Any:
@@ -25,6 +27,7 @@ def add_parser(subparsers: Any) -> Any:
     _reading(convert)
     convert.add_argument("--output", required=True, metavar="FILE", help="file to write, .csv or .parquet")
     convert.set_defaults(run=run)
+    generate.add_parser(commands)
     return commands
 
 

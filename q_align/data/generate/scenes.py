@@ -1,0 +1,252 @@
+"""Procedural scenes: pictures without a camera, each from a seed, with edges, textures, shading and smooth parts.
+
+Drawn at twice the size and shrunk, so that edges are as soft as a good lens makes them. Knows nothing of quality.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Array = np.ndarray
+
+
+def noise(rng: np.random.Generator, size: int, slope: float) -> Array:
+    """Random field (size, size) in 0..1 whose amplitude falls as frequency ** -slope; 1 is what photographs have."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = 1.0
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * frequency**-slope
+    spectrum[0, 0] = 0.0
+    field = np.fft.irfft2(spectrum, s=(size, size))
+    low, high = np.percentile(field, (0.5, 99.5))
+    return np.clip((field - low) / (high - low + 1e-9), 0, 1).astype(np.float32)
+
+
+def palette(rng: np.random.Generator, count: int) -> Array:
+    """(count, 3) colours 0..1: a few related hues, full tonal range."""
+    hue = rng.random() + rng.normal(0, rng.uniform(0.03, 0.4), count)
+    saturation = np.clip(rng.uniform(0.03, 0.5) + rng.normal(0, 0.12, count), 0, 0.8)
+    value = np.clip(rng.uniform(0.35, 0.7) + rng.normal(0, 0.25, count), 0.03, 1)
+    turn = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0])) % 6  # HSV to RGB in closed form
+    share = np.clip(np.minimum(turn, 4 - turn), 0, 1)
+    return (value[:, None] * (1 - saturation[:, None] * share)).astype(np.float32)
+
+
+def tint(field: Array, colours: Array) -> Array:
+    """Maps a field 0..1 to a smooth run through the colours: (h, w) -> (h, w, 3)."""
+    stops = np.linspace(0, 1, len(colours))
+    return np.stack([np.interp(field, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
+
+
+def ramp(rng: np.random.Generator, size: int) -> Array:
+    """Linear gradient 0..1 in a random direction."""
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[0:size, 0:size] / size - 0.5
+    return (np.clip(0.5 + (x * np.cos(angle) + y * np.sin(angle)) * 0.9, 0, 1)).astype(np.float32)
+
+
+def grown(rng: np.random.Generator, size: int, base: Image.Image, marks: Image.Image) -> Array:
+    """Gives flat drawn areas their own texture and shading; `marks` holds an area number per pixel."""
+    colour = np.asarray(base, np.float32) / 255
+    area = np.asarray(marks)
+    kinds = 6
+    amount = np.concatenate([[0.0], rng.uniform(0.05, 0.7, kinds - 1)]).astype(np.float32)[area % kinds]
+    fields = np.stack([noise(rng, size, rng.uniform(0.3, 1.6)) for _ in range(3)])
+    texture = np.take_along_axis(fields, (area % 3)[None], 0)[0]
+    shade = 0.75 + 0.5 * noise(rng, size, 2.0)
+    return colour * (1 + amount * (texture - 0.5) * 2)[..., None] * shade[..., None]
+
+
+def leaves(rng: np.random.Generator, size: int) -> Array:
+    """Dead leaves: opaque shapes of power-law sizes, front over back, as natural scenes occlude."""
+    base = Image.fromarray((tint(ramp(rng, size), palette(rng, 3)) * 255).astype(np.uint8))
+    marks = Image.new("L", (size, size), 0)
+    paint, mark = ImageDraw.Draw(base), ImageDraw.Draw(marks)
+    colours = (palette(rng, 24) * 255).astype(int)
+    count = int(rng.integers(60, 700))
+    radius = np.sort(size * np.exp(rng.uniform(np.log(0.008), np.log(0.22), count)))[::-1]
+    kind = rng.integers(0, 3) if rng.random() < 0.5 else None
+    for i, r in enumerate(radius):
+        x, y = rng.uniform(-0.05, 1.05, 2) * size
+        fill, number = tuple(int(c) for c in colours[rng.integers(24)]), int(rng.integers(1, 255))
+        shape = kind if kind is not None else i % 3
+        if shape == 0:
+            box = (x - r, y - r * rng.uniform(0.4, 1), x + r, y + r * rng.uniform(0.4, 1))
+            paint.ellipse(box, fill=fill)
+            mark.ellipse(box, fill=number)
+        else:
+            corners = 4 if shape == 1 else int(rng.integers(3, 8))
+            turn = (
+                np.sort(rng.uniform(0, 2 * np.pi, corners))
+                if shape == 2
+                else np.arange(4) * np.pi / 2 + rng.uniform(0, 3)
+            )
+            points = [(x + r * np.cos(a), y + r * rng.uniform(0.6, 1) * np.sin(a)) for a in turn]
+            paint.polygon(points, fill=fill)
+            mark.polygon(points, fill=number)
+    return grown(rng, size, base, marks)
+
+
+def landscape(rng: np.random.Generator, size: int) -> Array:
+    """Sky with clouds, ridges behind ridges, textured ground."""
+    depth = np.linspace(0, 1, size, dtype=np.float32)[:, None]
+    clouds = noise(rng, size, rng.uniform(1.2, 1.9))
+    sky = tint(np.clip(depth + 0.5 * (clouds - 0.5) * rng.random(), 0, 1) * np.ones((1, size)), palette(rng, 3))
+    out = np.clip(sky + 0.4 * np.clip(clouds - 0.55, 0, 1)[..., None], 0, 1)
+    rows = np.arange(size)[:, None]
+    count = int(rng.integers(2, 6))
+    for i in range(count):
+        ridge = noise(rng, size, rng.uniform(1.1, 2.0))[0]
+        top = size * (0.3 + 0.6 * i / count + 0.3 * (ridge - 0.5))
+        ground = tint(noise(rng, size, rng.uniform(0.4, 1.4)), palette(rng, 3))
+        air = 0.6 * (1 - (i + 1) / count)
+        out = np.where((rows > top[None])[..., None], ground * (1 - air) + sky.mean((0, 1)) * air, out)
+    return out
+
+
+def page(rng: np.random.Generator, size: int) -> Array:
+    """Lines of letters in several sizes, on paper or on a gradient."""
+    dark = rng.random() < 0.3
+    back = tint(ramp(rng, size), palette(rng, 2)) * 0.3 + (0.05 if dark else 0.68)
+    image = Image.fromarray((np.clip(back, 0, 1) * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    letters = list(string.ascii_letters + "      " + string.digits)
+    y = float(rng.uniform(-10, 10))
+    while y < size:
+        height = int(rng.choice([14, 18, 24, 32, 48, 80]))
+        shade = rng.uniform(150, 255, 3) if dark else rng.uniform(0, 90, 3)
+        text = "".join(rng.choice(letters, 2 * size // height))
+        draw.text(
+            (rng.uniform(-20, 20), y), text, fill=tuple(int(v) for v in shade), font=ImageFont.load_default(height)
+        )
+        y += height * rng.uniform(1.0, 1.5)
+    paper = 1 + 0.1 * (noise(rng, size, 1.0) - 0.5)
+    image = image.rotate(rng.uniform(-15, 15) if rng.random() < 0.5 else 0, Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32) / 255 * paper[..., None]
+
+
+def marble(rng: np.random.Generator, size: int) -> Array:
+    """Warped bands and clouds of colour: stone, wood, water."""
+    field = noise(rng, size, rng.uniform(0.9, 1.8))
+    if rng.random() < 0.6:
+        bands = np.sin(2 * np.pi * (rng.uniform(2, 14) * ramp(rng, size) + rng.uniform(0.5, 4) * field))
+        field = np.clip(0.5 + 0.5 * bands * rng.uniform(0.5, 1) + 0.3 * (noise(rng, size, 0.7) - 0.5), 0, 1)
+    if rng.random() < 0.3:
+        field = np.floor(field * rng.integers(4, 9)) / 8
+    light = 0.7 + 0.6 * noise(rng, size, 2.0)
+    return tint(field, palette(rng, int(rng.integers(3, 7)))) * light[..., None]
+
+
+def cells(rng: np.random.Generator, size: int) -> Array:
+    """Voronoi cells with joints: tiles, stones, skins, leaves."""
+    from scipy.spatial import cKDTree
+
+    points = rng.random((int(rng.integers(12, 300)), 2)) * size
+    grid = np.moveaxis(np.mgrid[0:size, 0:size], 0, -1).reshape(-1, 2)
+    near, owner = cKDTree(points).query(grid, k=2)
+    gap = ((near[:, 1] - near[:, 0]).reshape(size, size) / 2).astype(np.float32)
+    flat = palette(rng, len(points))[owner[:, 0]].reshape(size, size, 3)
+    joint = np.clip(gap / rng.uniform(1.0, 6.0), 0, 1)
+    dome = 0.7 + 0.3 * np.clip(gap / (0.3 * np.percentile(gap, 95) + 1e-6), 0, 1)
+    grain = 1 + rng.uniform(0, 0.5) * (noise(rng, size, rng.uniform(0.3, 1.2)) - 0.5)
+    return flat * (joint * dome * grain)[..., None]
+
+
+def strands(rng: np.random.Generator, size: int) -> Array:
+    """Hundreds of thin curves: grass, hair, branches, wires."""
+    image = Image.fromarray((tint(noise(rng, size, 1.8), palette(rng, 3)) * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    colours = (palette(rng, 16) * 255).astype(int)
+    lean, bend = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 1.5)
+    steps = np.linspace(0, 1, 9)
+    for _ in range(int(rng.integers(60, 700))):
+        start = rng.uniform(-0.1, 1.1, 2) * size
+        angle = lean + rng.normal(0, bend) + rng.normal(0, bend) * steps
+        path = start + np.cumsum(np.stack([np.cos(angle), np.sin(angle)], -1) * size * rng.uniform(0.01, 0.06), 0)
+        fill = tuple(int(c) for c in colours[rng.integers(16)])
+        draw.line([(float(a), float(b)) for a, b in path], fill=fill, width=int(rng.integers(1, 7)))
+    return np.asarray(image, np.float32) / 255 * (0.8 + 0.4 * noise(rng, size, 2.0))[..., None]
+
+
+def town(rng: np.random.Generator, size: int) -> Array:
+    """Fronts with rows of windows before a sky."""
+    sky = tint(np.clip(ramp(rng, size) + 0.3 * (noise(rng, size, 1.6) - 0.5), 0, 1), palette(rng, 3))
+    image = Image.fromarray((sky * 255).astype(np.uint8))
+    marks = Image.new("L", (size, size), 0)
+    draw, mark = ImageDraw.Draw(image), ImageDraw.Draw(marks)
+    x = -size * rng.uniform(0, 0.1)
+    while x < size:
+        width = size * rng.uniform(0.1, 0.4)
+        top = size * rng.uniform(0.05, 0.7)
+        wall, glass, frame = (tuple(int(c * 255) for c in colour) for colour in palette(rng, 3))
+        draw.rectangle((x, top, x + width, size), fill=wall)
+        mark.rectangle((x, top, x + width, size), fill=int(rng.integers(1, 255)))
+        step = size * rng.uniform(0.025, 0.08)
+        for left in np.arange(x + step * 0.3, x + width - step * 0.6, step):
+            for high in np.arange(top + step * 0.4, size, step * 1.3):
+                draw.rectangle((left, high, left + step * 0.5, high + step * 0.8), fill=glass, outline=frame, width=2)
+        x += width * rng.uniform(0.7, 1.05)
+    return grown(rng, size, image, marks)
+
+
+def graphic(rng: np.random.Generator, size: int) -> Array:
+    """Few clean shapes and gradients, as in drawings and screens."""
+    image = Image.fromarray((tint(ramp(rng, size), palette(rng, 2)) * 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    colours = (palette(rng, 10) * 255).astype(int)
+    for _ in range(int(rng.integers(4, 30))):
+        x, y = rng.uniform(0, size, 2)
+        r = size * rng.uniform(0.02, 0.3)
+        fill = tuple(int(c) for c in colours[rng.integers(10)])
+        box = (x - r, y - r, x + r, y + r)
+        if rng.random() < 0.4:
+            draw.ellipse(box, fill=fill if rng.random() < 0.7 else None, outline=fill, width=int(rng.integers(2, 12)))
+        elif rng.random() < 0.5:
+            draw.rounded_rectangle(box, radius=r * rng.random(), fill=fill)
+        else:
+            for k in range(int(rng.integers(3, 20))):
+                draw.line((x, y + 8 * k, x + r, y + 8 * k + r * 0.3), fill=fill, width=int(rng.integers(1, 6)))
+    return np.asarray(image, np.float32) / 255
+
+
+def focus(rng: np.random.Generator, size: int) -> Array:
+    """A sharp subject before a background out of focus: blur that is no fault."""
+    from scipy.ndimage import gaussian_filter
+
+    back = gaussian_filter(_plain(rng, size), (size * rng.uniform(0.008, 0.04),) * 2 + (0,))
+    front = _plain(rng, size)
+    field = noise(rng, size, 2.2) + 0.8 * (0.5 - np.hypot(*(np.mgrid[0:size, 0:size] / size - rng.uniform(0.3, 0.7))))
+    inside = np.clip((field - np.percentile(field, rng.uniform(35, 60))) * size / 6, 0, 1)[..., None]
+    return front * inside + back * (1 - inside)
+
+
+def _plain(rng: np.random.Generator, size: int) -> Array:
+    kinds = (leaves, marble, cells, strands, town)
+    return kinds[rng.integers(len(kinds))](rng, size)
+
+
+SCENES: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    f.__name__: f for f in (leaves, landscape, page, marble, cells, strands, town, graphic, focus)
+}
+
+
+def scene(rng: np.random.Generator, size: int, kind: str | None = None) -> Array:
+    """One picture (size, size, 3) uint8 of a kind of SCENES, or of any."""
+    name = kind or list(SCENES)[rng.integers(len(SCENES))]
+    large = np.clip(SCENES[name](rng, 2 * size), 0, 1)
+    picture = Image.fromarray((large * 255 + 0.5).astype(np.uint8))
+    return develop(rng, np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)))
+
+
+def develop(rng: np.random.Generator, picture: Array) -> Array:
+    """Gives a uint8 picture the tones of a well exposed one, so that wrong exposure and contrast can be told."""
+    x = picture.astype(np.float32) / 255
+    low, high = np.percentile(x, (1, 99))
+    black, white = rng.uniform(0.0, 0.1), rng.uniform(0.86, 1.0)
+    x = np.clip(black + (x - low) * (white - black) / max(high - low, 0.2), 1e-3, 1)
+    # a power that brings the mean to a middle tone
+    power = np.log(rng.uniform(0.38, 0.58)) / np.log(np.clip(x.mean(), 0.05, 0.95))
+    return (x ** np.clip(power, 0.55, 1.8) * 255 + 0.5).astype(np.uint8)
