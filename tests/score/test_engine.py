@@ -1,0 +1,142 @@
+"""Order, bounded memory and isolation of failures, whatever the workers and the batches."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from q_align.score.engine import Engine, Loaded
+from q_align.types import Turn
+
+
+def size_turn(width: int, frames: int = 1) -> Turn:
+    return Turn([Image.new("RGB", (width, 4))] * frames, "?", "is")
+
+
+def encode(turns: Sequence[Turn]) -> dict[str, Tensor]:
+    """Widths as inputs; width 13 cannot be encoded."""
+    if any(t.frames[0].width == 13 for t in turns):
+        raise ValueError("unlucky")
+    return {"x": torch.tensor([[float(t.frames[0].width), len(t.frames)] for t in turns])}
+
+
+def engine(**settings: object) -> Engine:
+    encode.level_ids, encode.tail = (0, 1), 2  # type: ignore[attr-defined]
+    return Engine(encode, lambda batch: lambda: batch["x"], **settings)  # type: ignore[arg-type]
+
+
+def load(item: int) -> Loaded[int]:
+    if item % 7 == 3:
+        raise OSError(f"broken {item}")
+    time.sleep(random.random() / 500)  # finishes in any order
+    return Loaded(item, [size_turn(10 + item % 5, frames=1 + item % 3)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 70), st.integers(1, 9), st.sampled_from([0, 1, 4]), st.booleans(), st.integers(0, 12))
+def test_every_input_once_in_order(count: int, batch_size: int, workers: int, parallel: bool, window: int) -> None:
+    made = engine(batch_size=batch_size, workers=workers, parallel=parallel, window=window)
+    out = list(made.run(range(count), load))
+    assert [one.item for one in out] == list(range(count))
+    for one in out:
+        if one.item % 7 == 3:
+            assert isinstance(one.error, OSError)
+        elif one.item % 5 == 3:
+            assert isinstance(one.error, ValueError) and str(one.error) == "unlucky"
+        else:
+            assert one.error is None
+            assert one.rows[0].tolist() == [10 + one.item % 5, 1 + one.item % 3]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_inputs_are_pulled_as_results_are_taken(workers: int) -> None:
+    pulled = []
+
+    def items() -> object:
+        for i in range(10_000):
+            pulled.append(i)
+            yield i
+
+    results = engine(batch_size=4, workers=workers, window=8).run(items(), load)  # type: ignore[arg-type]
+    for _ in range(20):
+        next(results)
+    assert len(pulled) < 20 + 5 * 8
+    before = threading.active_count()
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() <= before, "workers end with the stream"
+
+
+def test_large_inputs_narrow_the_window() -> None:
+    held = peak = 0
+    lock = threading.Lock()
+
+    def big(item: int) -> Loaded[int]:
+        nonlocal held, peak
+        with lock:
+            held += 1
+            peak = max(peak, held)
+        return Loaded(item, [size_turn(1000)])
+
+    for one in engine(batch_size=16, workers=4, window=64, max_pixels=8 * 4000).run(range(300), big):
+        with lock:
+            held -= 1
+        if one.item == 64:
+            peak = 0
+    assert peak <= 3 * 8 + 16
+
+
+def test_batches_hold_frames_not_inputs() -> None:
+    seen = []
+
+    def forward(batch: dict[str, Tensor]) -> object:
+        seen.append(int(batch["x"][:, 1].sum()))
+        return lambda: batch["x"]
+
+    made = engine(batch_size=8)
+    made.forward = forward  # type: ignore[assignment]
+    list(made.run(range(40), lambda i: Loaded(i, [size_turn(20, frames=1 + i % 12)])))
+    assert all(frames <= 8 for frames in seen if frames not in range(9, 13)) and max(seen) == 12
+
+
+def test_out_of_memory_halves_the_batch() -> None:
+    def forward(batch: dict[str, Tensor]) -> object:
+        if len(batch["x"]) > 3 or 21.0 in batch["x"]:
+            raise torch.OutOfMemoryError("too much")
+        return lambda: batch["x"]
+
+    made = engine(batch_size=16)
+    made.forward = forward  # type: ignore[assignment]
+    out = list(made.run(range(40), lambda i: Loaded(i, [size_turn(21 if i == 5 else 20)])))
+    assert [one.item for one in out] == list(range(40))
+    assert [one.item for one in out if one.error] == [5]
+    assert made.batch_size < 16
+
+
+def test_a_fault_of_the_model_is_not_hidden_in_rows() -> None:
+    def forward(batch: dict[str, Tensor]) -> object:
+        raise RuntimeError("shapes do not fit")
+
+    for workers in (0, 2):
+        for parallel in (False, True):
+            made = engine(workers=workers, parallel=parallel)
+            made.forward = forward  # type: ignore[assignment]
+            with pytest.raises(RuntimeError, match="do not fit"):
+                list(made.run(range(5), lambda i: Loaded(i, [size_turn(20)])))
+
+
+def test_threads_of_torch_are_as_before() -> None:
+    before = torch.get_num_threads()
+    stream = engine(workers=2, parallel=True).run(range(50), load)
+    next(stream)
+    assert torch.get_num_threads() == 1
+    list(stream)
+    assert torch.get_num_threads() == before
