@@ -1,0 +1,158 @@
+"""q-align score as people call it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from q_align.cli.main import main
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> Path:
+    """Four pictures, one cut, one text with a picture's name, one of zero bytes; and a file that is no medium."""
+    folder = tmp_path / "seven"
+    folder.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"ok{i}.png")
+    (folder / "cut.png").write_bytes((folder / "ok0.png").read_bytes()[:3000])
+    (folder / "text.jpg").write_text("this is a text")
+    (folder / "zero.jpg").touch()
+    (folder / "notes.md").write_text("not a medium")
+    return folder
+
+
+def rows(path: Path) -> list[dict]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return pq.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("output", ["scores.jsonl", "scores.parquet", "scores"])
+def test_a_folder_with_bad_files(seven: Path, tmp_path: Path, output: str) -> None:
+    assert main(["score", str(seven), "--output", str(tmp_path / output)]) == 1
+    got = rows(tmp_path / output)
+    assert [Path(row["id"]).name for row in got] == sorted(p.name for p in seven.iterdir() if p.suffix != ".md")
+    assert sum(row["error"] is None for row in got) == 4
+    for row in got:
+        assert list(row)[:7] == ["id", "value", "level", "probs", "std", "mass", "error"]
+        assert (row["value"] is None) == (row["error"] is not None) and "\n" not in (row["error"] or "")
+
+
+def test_the_terminal(seven: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(seven)]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4 and "iqa" in out
+    assert sum("seven/" in line for line in err.splitlines()) == 3
+    assert main(["score", str(seven / "ok0.png"), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 1 <= json.loads(line)["value"] <= 5
+
+
+def test_going_on_scores_the_rest_only(seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores.jsonl"
+    assert main(["score", str(seven / "ok0.png"), str(seven / "ok1.png"), "--output", str(out)]) == 0
+    first = out.read_bytes()
+    assert main(["score", str(seven / "ok*.png"), "--output", str(out)]) == 1, "not over another run's scores"
+    assert out.read_bytes() == first
+    assert main(["score", str(seven / "ok*.png"), "--output", str(out), "--resume"]) == 0
+    assert out.read_bytes().startswith(first)
+    assert [Path(row["id"]).name for row in rows(out)] == [f"ok{i}.png" for i in range(4)]
+
+
+def test_ids_that_come_twice_are_scored_once(seven: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores.jsonl"
+    one = str(seven / "ok0.png")
+    assert main(["score", one, one, str(seven / "ok*.png"), "--output", str(out)]) == 0
+    assert len(rows(out)) == 4
+
+
+def test_lists_tables_and_shards(seven: Path, tmp_path: Path) -> None:
+    names = [f"ok{i}.png" for i in range(4)]
+    (seven / "list.txt").write_text("\n".join(names))
+    (seven / "t.csv").write_text("image,mos\n" + "".join(f"{n},3\n" for n in names))
+    (seven / "t.jsonl").write_text("".join(json.dumps({"id": n[:3], "path": n, "task": "iaa"}) + "\n" for n in names))
+    pq.write_table(
+        pa.table({"image": [{"bytes": (seven / n).read_bytes(), "path": n} for n in names]}), seven / "t.parquet"
+    )
+    with tarfile.open(seven / "t.tar", "w") as shard:
+        for name in [*names, "notes.md"]:
+            shard.add(seven / name, name)
+    values = []
+    for kind in ("list.txt", "t.csv", "t.parquet", "t.tar"):
+        out = tmp_path / f"{kind}.jsonl"
+        assert main(["score", str(seven / kind), "--output", str(out)]) == 0
+        values.append([row["value"] for row in rows(out)])
+        assert [row["id"].rsplit("/")[-1] for row in rows(out)] == names
+    assert all(v == pytest.approx(values[0], abs=1e-5) for v in values)
+    out = tmp_path / "tasks.jsonl"
+    assert main(["score", str(seven / "t.jsonl"), "--output", str(out)]) == 0
+    assert [(row["id"], row["task"]) for row in rows(out)] == [(n[:3], "iaa") for n in names]
+
+
+def test_a_damaged_shard_loses_no_row_silently(seven: Path, tmp_path: Path) -> None:
+    with tarfile.open(seven / "t.tar", "w") as shard:
+        for i in range(4):
+            shard.add(seven / f"ok{i}.png", f"ok{i}.png")
+    data = (seven / "t.tar").read_bytes()
+    (seven / "t.tar").write_bytes(data[: len(data) // 2])
+    out = tmp_path / "scores.jsonl"
+    assert main(["score", str(seven / "t.tar"), "--output", str(out)]) == 1
+    got = rows(out)
+    assert sum(row["error"] is None for row in got) >= 1 and got[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["absent.png"], "no such file"),
+        (["absent/*.png"], "no such file"),
+        (["empty"], "no image or video"),
+        (["ok.png", "--task", "beauty"], "unknown task 'beauty'"),
+        (["ok.png", "--model", "nowhere"], "nowhere"),
+        (["ok.png", "--output", "a.xlsx"], ".xlsx"),
+        (["t.csv"], "no column"),
+        (["t.csv", "--column", "fil"], "did you mean 'film'"),
+        (["ok.png", "--batch-size", "0"], "batch_size"),
+        (["https://example.com/a.png"], "--allow-urls"),
+    ],
+)
+def test_mistakes_get_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (8, 8)).save("ok.png")
+    Path("t.csv").write_text("film,b\n1,2\n")
+    assert main(["score", *words]) == 1
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("q-align:")]
+    assert len(err) == 1 and reason in err[0]
+
+
+def test_names_that_are_hard_to_write_down(tmp_path: Path) -> None:
+    names = ["new\nline.png", "späce 片.png", b"byte\xff.png".decode("utf-8", "surrogateescape")]
+    for name in names:
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name, "PNG")
+    for output in ("out.jsonl", "out.csv", "out.parquet"):
+        for _ in range(2):  # the second time nothing is left to do
+            assert main(["score", str(tmp_path), "--output", str(tmp_path / output), "--resume"]) == 0
+    got = [row["id"] for row in rows(tmp_path / "out.parquet")]
+    assert len(got) == 3 and any("\n" in name for name in got) and any(name.endswith("byte\\xff.png") for name in got)
+
+
+def test_as_a_program(seven: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "q_align", "score", str(seven), "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 7
+    assert "Traceback" not in done.stderr
