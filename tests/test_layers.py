@@ -14,7 +14,7 @@ LAYERS = [
     ["data.collate", "score.engine", "train.checkpoints", "train.groups", "train.rating", "train.watch"],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster", "testtime.reward"],
-    ["serve", "testtime"],
+    ["serve", "testtime", "ablation"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

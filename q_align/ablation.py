@@ -1,0 +1,216 @@
+"""Ablation: one model, data and number of steps under each syllabus, several seeds, one table of means and spreads.
+
+Makes its own rated media, so anybody can repeat it without downloads. Knows training and scoring as wholes; what a
+syllabus does is none of its business. Finished runs are kept: started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from q_align.data.sources import Labels, read_labels
+from q_align.errors import ConfigError, nearest
+from q_align.evaluate.metrics import plcc, srcc
+from q_align.log import log, setup
+
+KEYS = ("sets", "seeds", "start", "base", "variants")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        sets: name -> keyword arguments of `q_align.data.generate.Plan`; every variant is tested on all of them.
+        seeds: one run of every variant for each.
+        start: `model`, the checkpoint that all runs start from, and `fresh`, its parts (vision, connector, language)
+            that start from random weights, other ones for each seed.
+        base: configuration of `q-align train` that all variants share.
+        variants: name -> what differs: sections of the configuration, and `sets`, the names trained on (default: all).
+    """
+
+    sets: dict[str, dict[str, Any]]
+    seeds: tuple[int, ...]
+    start: dict[str, Any]
+    base: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Reads a plan from YAML.
+
+    Raises:
+        ConfigError: for unknown or missing keys, or a variant of unknown sets.
+    """
+    record = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    for key in record:
+        if key not in KEYS:
+            raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, KEYS)}; keys are {', '.join(KEYS)}")
+    missing = [key for key in KEYS if not record.get(key)]
+    if missing:
+        raise ConfigError(f"{path}: missing {', '.join(missing)}")
+    for name, variant in record["variants"].items():
+        for used in variant.get("sets", ()):
+            if used not in record["sets"]:
+                raise ConfigError(f"{path}: variant {name!r} trains on unknown set {used!r}")
+    return Plan(record["sets"], tuple(record["seeds"]), record["start"], record["base"], record["variants"])
+
+
+def ablate(plan: Plan, output: str | Path) -> Path:
+    """Makes the data, trains and scores every variant with every seed, and writes results.jsonl and table.md.
+
+    Returns:
+        The path of the table.
+    """
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = {name: _data(folder / "data" / name, settings) for name, settings in plan.sets.items()}
+    results = folder / "results.jsonl"
+    done = _read(results)
+    # seed by seed: an early stop leaves whole comparisons
+    for seed in plan.seeds:
+        start = _start(folder / f"start-{seed}", seed, **plan.start)
+        for name in plan.variants:
+            if any((row["variant"], row["seed"]) == (name, seed) for row in done):
+                continue
+            row = {"variant": name, "seed": seed, **_run(plan, name, seed, start, labels, folder)}
+            done.append(row)
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            log.info("%s, seed %d: %s", name, seed, ", ".join(f"{k} {v:.3f}" for k, v in row["srcc"].items()))
+    path = folder / "table.md"
+    path.write_text(table(done, list(plan.variants), list(plan.sets)), encoding="utf-8")
+    return path
+
+
+def table(rows: Sequence[dict[str, Any]], variants: Sequence[str], sets: Sequence[str]) -> str:
+    """Markdown: mean and standard deviation over the seeds, and the difference to the first variant, seed by seed."""
+    by = {(row["variant"], row["seed"]): row for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    heads = [f"{measure} {name}" for name in sets for measure in ("SRCC", "PLCC")]
+    lines = [
+        f"| taught | {' | '.join(heads)} | mean SRCC | against {variants[0]} | seeds |",
+        "| --- |" + " ---: |" * (len(heads) + 3),
+    ]
+    for name in variants:
+        mine = [by[name, seed] for seed in seeds if (name, seed) in by]
+        if not mine:
+            continue
+        cells = [_cell([row[m][s] for row in mine]) for s in sets for m in ("srcc", "plcc")]
+        means = {row["seed"]: float(np.mean(list(row["srcc"].values()))) for row in mine}
+        first = {seed: float(np.mean(list(by[variants[0], seed]["srcc"].values()))) for seed in means}
+        gaps = [means[seed] - first[seed] for seed in means]
+        cells += [_cell(list(means.values())), "" if name == variants[0] else _cell(gaps, sign="+"), str(len(mine))]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _start(folder: Path, seed: int, *, model: str, fresh: Sequence[str]) -> Path:
+    """The checkpoint that the runs of one seed start from."""
+    import torch
+
+    from q_align.model.backbone import Backbone
+    from q_align.model.families import family_of
+    from q_align.model.parts import part_of
+
+    if not folder.is_dir():
+        backbone = Backbone.from_pretrained(model)
+        family = family_of(backbone.card.family)
+        torch.manual_seed(seed)
+        random = type(backbone.model)(backbone.model.config).state_dict()
+        state = backbone.model.state_dict()
+        backbone.model.load_state_dict({k: random[k] if part_of(family, k) in fresh else v for k, v in state.items()})
+        backbone.save(folder)
+    return folder
+
+
+def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:
+    from q_align.config import resolve
+    from q_align.model.backbone import Backbone
+    from q_align.train.run import run
+
+    home = folder / "runs" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}"
+    variant = plan.variants[name]
+    sections = {key: value for key, value in variant.items() if key != "sets"}
+    sections["model"] = {**plan.base.get("model", {}), "path": str(start)}
+    chosen = variant.get("sets", list(plan.sets))
+    sections["data"] = {
+        **plan.base.get("data", {}),
+        "sets": [{"labels": str(labels[s]), "source": s} for s in chosen],
+    }
+    sections["train"] = {**plan.base.get("train", {}), **variant.get("train", {})}
+    sections["train"] |= {"seed": seed, "output_dir": str(home), "resume": True}
+    home.mkdir(parents=True, exist_ok=True)
+    (folder / "base.yaml").write_text(yaml.safe_dump(plan.base), encoding="utf-8")
+    file = folder / "variant.yaml"
+    file.write_text(yaml.safe_dump(sections), encoding="utf-8")
+    config = resolve([folder / "base.yaml", file])
+    started = time.perf_counter()
+    run(config)
+    seconds = time.perf_counter() - started
+    backbone = Backbone.from_pretrained(home)
+    found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
+    for which, path in labels.items():
+        test = read_labels(path, source=which).split("test")
+        score = _scores(backbone, test, numbers=config.syllabus.name == "numeric")
+        found["srcc"][which] = round(srcc(test.column("mos"), score), 4)
+        found["plcc"][which] = round(plcc(test.column("mos"), score), 4)
+    return found
+
+
+def _scores(backbone: Any, labels: Labels, *, numbers: bool) -> np.ndarray:
+    """(N,) expected level of each medium; by all numbers' likelihoods where the model was taught to say numbers."""
+    if not numbers:
+        from q_align.score.scorer import Scorer
+
+        scorer = Scorer(backbone, device="cpu", workers=0)
+        return np.array([s.value for s in scorer.stream(labels.column("media").tolist(), task="iqa", on_error="raise")])
+    from q_align.media import open_frames
+    from q_align.model.numeric import predict_numbers
+    from q_align.types import Turn
+
+    card = backbone.card
+    frames = [open_frames(media, card.media, video=False)[0] for media in labels.column("media")]
+    turns = [Turn(f, card.question("iqa"), card.stem("iqa")) for f in frames]
+    rows = predict_numbers(backbone.model, backbone.encoder, turns, card.levels)
+    return card.levels.expect(rows.double().softmax(-1).numpy())
+
+
+def _data(folder: Path, settings: dict[str, Any]) -> Path:
+    from q_align.data.generate import Plan as Media
+    from q_align.data.generate import write
+
+    made = folder / "labels.csv"
+    return made if made.is_file() else write(folder, Media(**settings), workers=1)
+
+
+def _cell(values: Sequence[float], *, sign: str = "") -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{sign}.3f}{spread}"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m q_align.ablation", description=__doc__)
+    parser.add_argument("--config", required=True, metavar="YAML", help="the plan (configs/ablate.yaml)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for data, runs, results and the table")
+    args = parser.parse_args()
+    setup()
+    print(ablate(read_plan(args.config), args.output).read_text(encoding="utf-8"), end="")
+
+
+if __name__ == "__main__":
+    main()
