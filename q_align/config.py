@@ -107,13 +107,18 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     checkpointing: bool | list[str] = False  # recompute activations: less memory, a third more time; true, or parts
     engine: Literal["auto", "zero2", "zero3", "zero3_offload", "fsdp"] = "auto"  # how several devices share the model
-    compile: bool = False
+    devices: int | None = None  # processes that must take part, else the run refuses to start; None: any
+    unused_parameters: bool = False  # some weights take no part: several devices look for them every step
+    compile: bool = False  # torch.compile
+    liger: bool = False  # Liger kernels, where they know the model (GPUs)
     workers: int = 2  # processes that decode and encode
     eval_every: float = 1.0  # epochs between evaluations, each with a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
     keep: int = 2  # best checkpoints kept (by SRCC); the last one is kept besides
     log_every: int = 10  # steps
-    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])  # tensorboard, wandb
+    report_to: list[Literal["tensorboard", "wandb"]] = field(
+        default_factory=lambda: ["tensorboard"]
+    )  # where the log goes
     seed: int = 0
     resume: bool = False  # go on from the last checkpoint in output_dir
     max_bad_media: int = 0  # broken media tolerated (skipped and listed) before the run stops

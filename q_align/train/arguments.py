@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from q_align.config import RunConfig
+from q_align.errors import require
+from q_align.train.engine import check_launch, engine_settings
 
 
 def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate: bool) -> Any:
@@ -23,13 +25,19 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     from transformers import TrainingArguments
 
     train = config.train
+    check_launch(train.engine, train.devices, os.environ, gpus=torch.cuda.device_count())
+    for tool in train.report_to:
+        require(tool, extra="train" if tool == "tensorboard" else tool)
+    cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     steps = math.ceil(media / (train.batch_size * train.accumulate * world))  # updates in one epoch
     every = max(1, round(train.eval_every * steps))
     if train.max_steps > 0:
         every = min(every, train.max_steps)
-    # the only way to name TensorBoard's folder in transformers 5
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "tensorboard"))
+    # the only way to name these folders in transformers 5
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "tensorboard")
+    os.environ.setdefault("WANDB_PROJECT", "q_align")
+    os.environ.setdefault("WANDB_DIR", str(folder.parent))
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=train.epochs,
@@ -45,6 +53,7 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         bf16=train.precision == "bf16",
         fp16=train.precision == "fp16",
         torch_compile=train.compile,
+        use_liger_kernel=train.liger,
         dataloader_num_workers=train.workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps" if evaluate else "no",
@@ -54,9 +63,14 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         save_steps=every,
         disable_tqdm=True,  # we have a bar of our own
         logging_steps=train.log_every,
-        report_to=train.report_to or "none",
+        report_to=list(train.report_to) or "none",
+        # said outright: otherwise several processes without GPUs do not find each other
+        use_cpu=cpu,
+        ddp_backend="gloo" if cpu and "WORLD_SIZE" in os.environ else None,
         seed=train.seed,
         data_seed=train.seed,
+        run_name=folder.parent.name,
+        **engine_settings(train.engine),
         average_tokens_across_devices=False,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=train.unused_parameters,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from q_align.model.families import family_of
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.checkpoints import ranked
+from q_align.train.engine import check_started
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, split
 
@@ -62,6 +64,7 @@ def _run(config: RunConfig) -> Path:
     backbone = _backbone(config, card)
     progress, stop = Progress(), StopOnTerminate()
     trainer = _trainer(config, args, backbone, train_set, eval_set, callbacks=[progress, stop])
+    check_started(trainer.accelerator, config.train.engine, os.environ)
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)

@@ -107,6 +107,11 @@ class RatingTrainer(Trainer):
             self.watch.see(batch)
         return batches, items
 
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # apart: DeepSpeed would round opinions to the model's half precision with everything else
+        targets = {name: value.to(self.args.device) for name, value in inputs["targets"].items()}
+        return {**super()._prepare_inputs({k: v for k, v in inputs.items() if k != "targets"}), "targets": targets}
+
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
         """Prediction and targets of the rows that could be read."""
         fields = {k: v for k, v in inputs.items() if k not in ("index", "usable", "broken", "targets")}

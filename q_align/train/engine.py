@@ -1,0 +1,78 @@
+"""How several devices share the work: `train.engine` as settings of the libraries, and refusal of broken launches.
+
+Engines are JSON files beside this one (`configs/engines` in a checkout): DeepSpeed's own format for ZeRO, the Trainer's
+`fsdp_config` for FSDP. Knows environment variables of launchers; no model, no data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from q_align.errors import ConfigError, require
+
+FOLDER = Path(__file__).parent / "engines"
+HOW = "start it with scripts/train.sh, or torchrun --nproc_per_node N -m q_align train ..."
+# Launchers that start several processes, by the variable that says how many; torchrun's own is WORLD_SIZE.
+OTHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def check_launch(engine: str, devices: int | None, environ: Mapping[str, str], *, gpus: int) -> None:
+    """Refuses a launch that would train in one process, or in several that know nothing of each other.
+
+    Args:
+        engine: train.engine.
+        devices: train.devices, how many processes the user expects; None: as many as there are.
+        environ: environment variables of this process.
+        gpus: GPUs that this process sees.
+
+    Raises:
+        ConfigError: says which sign of several processes was found, and how to start them.
+    """
+    world = int(environ.get("WORLD_SIZE", "0"))  # 0: no launcher
+    if devices is not None and max(world, 1) != devices:
+        raise ConfigError(f"train.devices is {devices}, but {max(world, 1)} processes run; {HOW}")
+    if world == 0:
+        for name in OTHERS:
+            if int(environ.get(name, "1")) > 1:
+                raise ConfigError(f"{name} is {environ[name]}, but every process would train alone; {HOW}")
+        if "MASTER_ADDR" in environ:
+            # `accelerate launch --cpu --num_processes 2` sets it and starts one process
+            raise ConfigError(f"a launcher set MASTER_ADDR but no WORLD_SIZE: only one process would train; {HOW}")
+        if gpus > 1:
+            raise ConfigError(f"{gpus} GPUs, but one process; {HOW}, or choose one GPU with CUDA_VISIBLE_DEVICES=0")
+        if engine != "auto":
+            raise ConfigError(f"train.engine {engine} shares the model between processes, also if it is one; {HOW}")
+    if engine == "fsdp" and gpus == 0:
+        raise ConfigError("train.engine fsdp needs GPUs (on CPU its library falls back silently); use zero3 or auto")
+
+
+def engine_settings(engine: str) -> dict[str, Any]:
+    """Keywords of TrainingArguments for an engine; none for "auto" (one device, or plain data parallelism).
+
+    Raises:
+        MissingExtraError: when DeepSpeed is needed and not installed.
+    """
+    if engine == "auto":
+        return {}
+    settings = json.loads((FOLDER / f"{engine}.json").read_text(encoding="utf-8"))
+    if engine == "fsdp":
+        return {"fsdp": "full_shard auto_wrap", "fsdp_config": settings}
+    require("deepspeed", extra="train")
+    return {"deepspeed": settings}
+
+
+def check_started(accelerator: Any, engine: str, environ: Mapping[str, str]) -> None:
+    """Makes sure that the libraries did what they were told: as many processes, and the engine that was asked for.
+
+    Raises:
+        ConfigError: when they fell back to something else.
+    """
+    world = int(environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != world:
+        raise ConfigError(f"{world} processes were started, but {accelerator.num_processes} train together; {HOW}")
+    wanted = {"auto": ("NO", "MULTI_"), "fsdp": ("FSDP",)}.get(engine, ("DEEPSPEED",))
+    if not accelerator.distributed_type.name.startswith(wanted):
+        raise ConfigError(f"train.engine is {engine}, but the libraries chose {accelerator.distributed_type.name}")
