@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from q_align.evaluate.metrics import summary
 from q_align.evaluate.scoring import Settings, load_scorer, open_kept, score_sets
 from q_align.evaluate.table import arrays, make_table, targets, write_json, write_scores
 from q_align.levels import LevelScheme
+from q_align.log import log
+from q_align.model.card import ModelCard
 
 if TYPE_CHECKING:
     from q_align.score.scorer import Scorer
@@ -88,8 +90,7 @@ def evaluate(
         began = time.perf_counter()
         scorer = load_scorer(model, settings, load)
         scheme = scorer.card.levels
-        if scheme != LevelScheme():
-            sets = [_open(name, root, scheme, settings) for name, root in zip(data, roots)]
+        sets = [_as_taught(labels, name, root, scorer.card, settings) for labels, name, root in zip(sets, data, roots)]
         kept = open_kept(model, scorer, settings)
         scores, timing = score_sets(scorer, sets, kept)
         timing["load_s"] = time.perf_counter() - began - timing["score_s"]
@@ -123,6 +124,16 @@ def evaluate(
     if not alone:
         write_matrix([result.metrics for result in results], Path(output))
     return results
+
+
+def _as_taught(labels: Labels, name: str, root: str | None, card: ModelCard, settings: Settings) -> Labels:
+    """The labels on the model's own levels; a range that nobody declared is the one that the model was taught with."""
+    known = {entry.get("source"): entry.get("mos_range") for entry in card.trained_on}
+    taught = known.get(labels.source) if labels.report.get("range_from") != "declared" else None
+    if taught is not None and tuple(taught) != tuple(labels.mos_range):
+        log.info("%s: MOS range %g..%g as the model was taught (--mos-range declares another)", labels.source, *taught)
+        return _open(name, root, card.levels, replace(settings, mos_range=tuple(taught)))
+    return labels if labels.scheme == card.levels else _open(name, root, card.levels, settings)
 
 
 def _open(name: str, root: str | None, scheme: LevelScheme, settings: Settings) -> Labels:

@@ -21,7 +21,9 @@ def scatter(result: Evaluation) -> Markup:
     keep = result.known
     score, mos = result.columns["value"][keep], result.columns["mos"][keep]
     low, high = result.scheme.low, result.scheme.high
-    axes = Axes((low, high), (low, high), "predicted score", "MOS (on the level scale)")
+    # opinions may lie beyond the scale where its ends are those of the training rows
+    floor, roof = min([low, *mos]), max([high, *mos])
+    axes = Axes((low, high), (floor, roof), "predicted score", "MOS (on the level scale)")
     axes.grid()
     axes.line(low, low, high, high, cls="even")
     if len(score) > MANY:
@@ -35,7 +37,7 @@ def scatter(result: Evaluation) -> Markup:
     beta = (result.metrics.get("logistic4") or {}).get("beta") or ()
     if beta:
         xs = np.linspace(score.min(), score.max(), 60)
-        axes.add(path(axes.points(xs, np.clip(curve(xs, tuple(beta)), low, high)), cls="fit"))
+        axes.add(path(axes.points(xs, np.clip(curve(xs, tuple(beta)), floor, roof)), cls="fit"))
     axes.add(text(axes.left + 8, axes.top + 12, f"n = {len(score)}", anchor="start"))
     return axes.picture(f"Scatter of {len(score)} items: MOS against score, SRCC {_shown(result.metrics.get('srcc'))}")
 
@@ -112,10 +114,11 @@ def calibration(result: Evaluation) -> Markup:
     """Mean MOS of items with similar scores, in ten groups of equal size."""
     record = result.metrics.get("calibration") or {"score": [], "mos": []}
     low, high = result.scheme.low, result.scheme.high
-    axes = Axes((low, high), (low, high), "mean score of a tenth of the items", "their mean MOS")
+    pairs = [(s, m) for s, m in zip(record["score"], record["mos"]) if s is not None]
+    sides = (min([low, *(m for _, m in pairs)]), max([high, *(m for _, m in pairs)]))
+    axes = Axes((low, high), sides, "mean score of a tenth of the items", "their mean MOS")
     axes.grid()
     axes.line(low, low, high, high, cls="even")
-    pairs = [(s, m) for s, m in zip(record["score"], record["mos"]) if s is not None]
     if pairs:
         spots = axes.points(*zip(*pairs))
         axes.add(path(spots, cls="fit"))
@@ -141,14 +144,12 @@ def level_probabilities(result: Evaluation) -> Markup:
         if len(mine):
             bar = probability_bar(mine.mean(axis=0), width=WIDTH - left - 12, height=row * 0.72)
             parts.append(tag("g", bar, transform=f"translate({left:g} {y + row * 0.1:.1f})"))
-    step = (WIDTH - left - 12) / k
+    step = (WIDTH - 24) / k
     for i, word in enumerate(scheme.words):
-        x = left + i * step
+        x = 14 + i * step
         parts.append(tag("rect", x=x, y=HEIGHT - 42, width=11, height=11, cls=f"level l{_shade(i, k)}"))
         parts.append(text(x + 15, HEIGHT - 32, word, anchor="start", cls="t small"))
-    parts.append(
-        text((left + WIDTH) / 2, HEIGHT - 10, "mean probability of each level, by level of the MOS", cls="t label")
-    )
+    parts.append(text(WIDTH / 2, HEIGHT - 10, "mean probability of each level, by level of the MOS", cls="t label"))
     return picture(parts, "Mean predicted level probabilities for items of each true level")
 
 

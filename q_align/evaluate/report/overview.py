@@ -11,6 +11,7 @@ from markupsafe import Markup
 from q_align.evaluate.report.load import Training
 from q_align.evaluate.report.svg import Axes, legend, marker, path, picture, tag, text
 
+_SHADES = (0.5, 0.7, 0.8, 0.9)  # where a cell of the heat map becomes the next stronger shade
 SERIES = 6  # colours (and, with four shapes, marks) that style.css knows
 
 
@@ -25,8 +26,8 @@ def radar(names: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
     values = [v for row in series.values() for v in row if v is not None]
     low = max(-1.0, np.floor((min(values) - 0.05) * 10) / 10)
     high = 1.0
-    width, height, radius = 440.0, 330.0 + 16 * len(series), 112.0
-    cx, cy = width / 2, 160.0
+    width, radius = 440.0, 112.0
+    cx, cy = width / 2, radius + 42
     angles = -np.pi / 2 + np.arange(len(names)) * 2 * np.pi / len(names)
 
     def spot(angle: float, value: float) -> tuple[float, float]:
@@ -41,15 +42,18 @@ def radar(names: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
         parts.append(tag("line", x1=cx, y1=cy, x2=x, y2=y, cls="grid"))
         away = np.cos(angle)
         anchor = "middle" if abs(away) < 0.3 else "start" if away > 0 else "end"
-        parts.append(text(x + 10 * away, y + 12 * np.sin(angle) + 4, name, anchor=anchor))
+        parts.append(text(x + 12 * away, y + 18 * np.sin(angle) + 4, name, anchor=anchor))
     for ring in (low, (low + high) / 2, high):
-        parts.append(text(*spot(-np.pi / 2, ring), f"{ring:.2f}", anchor="end", cls="t small"))
+        x, y = spot(-np.pi / 2, ring)
+        parts.append(text(x - 5, y + 4, f"{ring:.2f}", anchor="end", cls="t small"))
     for i, row in enumerate(series.values()):
         known = [(spot(a, v), v) for a, v in zip(angles, row) if v is not None]
         whole = len(known) == len(names)
         parts.append(path([p for p, _ in known], cls=f"line s{i % SERIES}", close=whole))
         parts += [marker(x, y, i, cls=f"dot s{i % SERIES}", says=f"{measure} {v:.3f}") for (x, y), v in known]
-    parts += _names(list(series), x=40, y=320)
+    below = cy + radius * max(0.0, float(np.sin(angles).max())) + 46
+    parts += _names(list(series), x=40, y=below)
+    height = below + 16 * len(series)
     return picture(parts, f"{measure} of {', '.join(series)} on {', '.join(names)}", width=width, height=height)
 
 
@@ -68,7 +72,7 @@ def heat_map(table: Mapping[str, Any], *, measure: str = "srcc") -> Markup:
         parts.append(text(left - 8, y + row / 2 + 4, model, anchor="end"))
         for j in range(len(sets)):
             value, x = table[measure][i][j], left + j * cell
-            shade = "h0" if value is None else f"h{1 + int(np.clip(value * 5, 0, 4.999))}"
+            shade = "h0" if value is None else f"h{1 + int(np.searchsorted(_SHADES, value, side='right'))}"
             parts.append(tag("rect", x=x + 1, y=y + 1, width=cell - 2, height=row - 2, rx=3, cls=f"hex {shade}"))
             shown = "-" if value is None else f"{value:.3f}{'*' if table['own'][i][j] else ''}"
             parts.append(text(x + cell / 2, y + row / 2 + 5, shown, cls=f"t strong on {shade}"))

@@ -111,12 +111,13 @@ def _overview(found: Collected) -> list[Chart]:
         values = [[_value(found.cell(m, d), "srcc") for d in sets] for m in models]
         own = [[_own(found.cell(m, d)) for d in sets] for m in models]
         table = {"models": models, "sets": sets, "srcc": values, "own": own}
-        pictures.append(Chart("Every model on every data set", heat_map(table), "SRCC; a darker cell is better."))
+        pictures.append(Chart("Every model on every data set", heat_map(table), "SRCC; the shade repeats the number."))
     if len(sets) > 2:
         series = {m: [_value(found.cell(m, d), "srcc") for d in sets] for m in models}
-        series |= _published(found)
+        published = _published(found)
+        about = "SRCC; farther out is better." + (" Published: as their papers say." if published else "")
         if any(v is not None for row in series.values() for v in row):
-            pictures.append(Chart("Radar", radar(sets, series), "SRCC; farther out is better. Published: from papers."))
+            pictures.append(Chart("Radar", radar(sets, series | published), about))
     return pictures
 
 

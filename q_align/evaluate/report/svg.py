@@ -143,6 +143,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
+    value = round(value, 9) + 0.0  # no -0
     return f"{value:.6g}" if abs(value) < 1e5 else f"{value:.0e}"
 
 

@@ -112,15 +112,28 @@ def comparison_table(found: Collected) -> Table | None:
                 r = pair[measure]
                 values = [r["a"], r["b"], r["difference"], r["difference_ci"]]
                 values += [p_value(r[k]) for k in ("bootstrap_p", "holm_p", "williams_p", "steiger_p")]
-                rows.append([data, measure.upper(), *pair["models"], pair["n"], *values, verdict(r, pair["models"])])
+                rows.append([data, measure.upper(), *pair["models"], verdict(r, pair["models"]), *values, pair["n"]])
     if not rows:
         return None
-    columns = ["data", "measure", "A", "B", "n", "A's", "B's", "A - B", "95% interval", "p", "p (Holm)", "p Williams"]
+    columns = [
+        "data",
+        "measure",
+        "A",
+        "B",
+        "verdict",
+        "A's",
+        "B's",
+        "A - B",
+        "95% interval",
+        "p",
+        "p (Holm)",
+        "p Williams",
+    ]
     note = (
         "p: paired bootstrap over the same items, by content where known; Holm: corrected over the pairs of a set. "
         "Williams and Steiger assume independent items. The verdict asks for a Holm-corrected p below 0.05."
     )
-    return Table("comparison", "Are the differences real?", [*columns, "p Steiger", "verdict"], rows, note=note)
+    return Table("comparison", "Are the differences real?", [*columns, "p Steiger", "n"], rows, note=note)
 
 
 def levels_table(result: Evaluation) -> Table:

@@ -50,7 +50,7 @@ def disagreements(result: Evaluation, count: int, *, thumbnails: bool = True) ->
             width=160,
             height=16,
         )  # fmt: skip
-        name = str(result.columns["id"][row])
+        name = "/".join(str(result.columns["id"][row]).split("/")[-2:])
         found.append(Disagreement(name, float(mos[i]), float(score[i]), float(fitted[i]), bar, image, problem))
     return found
 
