@@ -18,6 +18,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("media", nargs="+", metavar="MEDIA")
     parser.add_argument("--model", default="nano", help="model folder; nano is embedded (default: %(default)s)")
     parser.add_argument("--task", default="auto", help="auto, iqa, iaa, vqa, or several with commas (default: auto)")
+    parser.add_argument(
+        "--scale",
+        default="level",
+        metavar="NAME",
+        help="units of value and std: level (1..5), unit (0..1), percent, or mos:SOURCE (see docs/scales.md)",
+    )
     parser.add_argument("--output", metavar="PATH", help="write rows to PATH: .jsonl, .csv, .parquet, or a folder")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--json", action="store_true", help="print rows as JSON lines")
@@ -34,6 +40,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from q_align.evaluate.calibration import find_scale, rescaled
     from q_align.log import log
     from q_align.media import Limits
     from q_align.media.expand import expand
@@ -51,9 +58,18 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         limits=Limits(allow_urls=args.allow_urls),
     )
+    levels = scorer.card.levels
+    scale = find_scale(args.scale, scorer.card.calibration, scorer.card.trained_on, levels.low, levels.high)
     items = expand(args.media, root=args.root, column=args.column)
     with tqdm(unit="media", disable=None if args.output else True, file=sys.stderr) as bar:
-        summary = score_all(scorer, items, table, tasks=tasks, told=lambda score: bar.update() and None)
+        summary = score_all(
+            scorer,
+            items,
+            table,
+            tasks=tasks,
+            finish=lambda score: rescaled(score.row(), scale),
+            told=lambda score: bar.update() and None,
+        )
     if summary.n == 0:
         print(f"q-align: error: no image or video in {', '.join(args.media)}", file=sys.stderr)
         return 1

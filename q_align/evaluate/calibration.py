@@ -2,7 +2,8 @@
 
 A fit is a small dictionary of numbers; `ModelCard.calibration[source]` holds it, and whoever scores applies it:
 `scale = find_scale("mos:koniq", card.calibration, card.trained_on, low, high)` once, then
-`value, std = convert(scale, score.value, score.std)` per score. What each scale means: docs/scales.md.
+`row = rescaled(score.row(), scale)` (or `convert(scale, score.value, score.std)`) per score. What each scale means:
+docs/scales.md.
 Knows arrays and dictionaries; no files, no models. Fit on a validation split, never on the rows that are reported.
 """
 
@@ -14,8 +15,6 @@ from typing import Any, Literal
 import numpy as np
 
 from q_align.errors import ConfigError, QAlignError, nearest
-from q_align.evaluate.metrics import fit_logistic
-from q_align.evaluate.metrics.logistic import curve
 
 Kind = Literal["affine", "logistic", "isotonic"]
 KNOTS = 100  # of an isotonic fit
@@ -50,6 +49,8 @@ def fit(score: Any, mos: Any, *, kind: Kind = "logistic", higher_is_better: bool
         slope, offset = np.polyfit(score, mos, 1)
         record: dict[str, Any] = {"kind": kind, "slope": float(slope), "offset": float(offset)}
     elif kind == "logistic":
+        from q_align.evaluate.metrics import fit_logistic
+
         found = fit_logistic(mos, score, parameters=4)
         if not found.beta:
             raise QAlignError(f"no logistic calibration: {found.note}")
@@ -73,6 +74,8 @@ def apply(record: Mapping[str, Any], score: Any) -> np.ndarray:
     if record["kind"] == "affine":
         return record["slope"] * score + record["offset"]
     if record["kind"] == "logistic":
+        from q_align.evaluate.metrics.logistic import curve
+
         return curve(score, tuple(record["beta"]))
     return np.interp(score, record["score"], record["mos"])
 
@@ -83,6 +86,14 @@ def convert(record: Mapping[str, Any], value: float, std: float | None = None) -
         return float(apply(record, value)), None
     below, here, above = apply(record, [value - std / 2, value, value + std / 2])
     return float(here), float(abs(above - below))
+
+
+def rescaled(row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of scores with `value` and `std` on the other scale; probabilities and level stay as they are."""
+    if row.get("value") is None:
+        return row
+    value, std = convert(record, row["value"], row.get("std"))
+    return row | {"value": value, "std": std}
 
 
 def find_scale(
