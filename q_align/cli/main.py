@@ -19,9 +19,6 @@ from q_align.log import setup
 # Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
 COMMANDS = ("score", "train", "evaluate", "report", "calibrate", "data", "config", "cluster", "doctor")
 
-# Commands under another command: `q-align data generate`.
-UNDER = {"data": ("generate",)}
-
 
 def build() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -33,9 +30,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        holder = import_module(f"q_align.cli.{name}").add_parser(commands)
-        for part in UNDER.get(name, ()):
-            import_module(f"q_align.cli.{part}").add_parser(holder)
+        import_module(f"q_align.cli.{name}").add_parser(commands)
     return parser
 
 
