@@ -1,4 +1,4 @@
-"""The embedded model: batches change no score, prompts are prefixes, everything learns, files give back the same model."""
+"""The embedded model: batches change no score, prompts are prefixes, all learns, files give back the same model."""
 
 from __future__ import annotations
 

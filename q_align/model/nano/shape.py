@@ -22,10 +22,10 @@ class NanoShape:
     vocab_size: int
     channels: tuple[int, ...] = (16, 32, 48, 96, 160)
     blocks: tuple[int, ...] = (0, 0, 0, 1, 2)
-    hidden: int = 160
-    layers: int = 3
+    hidden: int = 128
+    layers: int = 2
     heads: int = 4
-    mlp: int = 384
+    mlp: int = 320
     tile: int = 224
     pool: int = 2
     image_id: int = 3

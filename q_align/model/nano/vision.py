@@ -32,16 +32,19 @@ class Norm(nn.BatchNorm2d):
 
 
 class Stage(nn.Module):
-    """3x3 convolution, normalisation, ReLU; then residual blocks at the same size."""
+    """3x3 convolution, normalisation, ReLU; then residual blocks at the same size.
 
-    def __init__(self, inner: int, outer: int, stride: int, blocks: int):
+    The first stage goes without normalisation: at full resolution it costs as much as all convolutions together.
+    """
+
+    def __init__(self, inner: int, outer: int, *, first: bool, blocks: int):
         super().__init__()
-        self.conv = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
-        self.norm = Norm(outer)
+        self.conv = nn.Conv2d(inner, outer, 3, 1 if first else 2, 1, bias=first)
+        self.norm = nn.Identity() if first else Norm(outer)
         self.blocks = nn.ModuleList(Block(outer) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x)))
+        x = F.relu(self.norm(self.conv(x)), inplace=True)
         for block in self.blocks:
             x = block(x)
         return x
@@ -58,7 +61,7 @@ class Block(nn.Module):
         self.down = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(F.relu(self.up(self.norm(self.spread(x)))))
+        return x + self.down(F.relu(self.up(self.norm(self.spread(x))), inplace=True))
 
 
 class Vision(nn.Module):
@@ -68,7 +71,7 @@ class Vision(nn.Module):
         super().__init__()
         widths = (3, *shape.channels)
         self.stages = nn.ModuleList(
-            Stage(widths[i], widths[i + 1], 1 if i == 0 else 2, shape.blocks[i]) for i in range(len(shape.channels))
+            Stage(widths[i], widths[i + 1], first=i == 0, blocks=shape.blocks[i]) for i in range(len(shape.channels))
         )
         self.norm = Norm(widths[-1])
         self.pool = shape.pool
