@@ -41,6 +41,7 @@ class ChatEncoder:
         chat: facts of the family.
         end: the token that ends a turn.
         files: processor files of the checkpoint, written again by `save`.
+        shares: whether several questions about the same frames can share their prompt (`share`).
     """
 
     processor: Any
@@ -59,6 +60,7 @@ class ChatEncoder:
             self.options |= settings
         first = self.answer(next(iter(TASKS.values())).stem)
         self.level_ids, self.tail = first.levels, len(first.tail)
+        self.shares = self._parts()
 
     def __call__(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
         """See `Encoder.__call__`."""
@@ -98,35 +100,36 @@ class ChatEncoder:
         )
         return {name: value for name, value in batch.items() if name in PER_TOKEN or isinstance(value, Tensor)}
 
-    def share(
-        self, turns: Sequence[Turn], asks: Sequence[tuple[str, str]]
-    ) -> tuple[dict[str, Tensor], list[Tensor]] | None:
-        """Prompts cut behind their frames, for `shared.predict_shared`: several questions about the same media.
+    def share(self, turns: Sequence[Turn], asks: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+        """Prompts cut behind their frames, for `shared.predict_shared`; only where `shares`.
 
         Args:
             turns: the media; what they ask is ignored.
-            asks: (question, stem) of each question.
+            asks: (question, stem) of each question, the same for all media.
 
         Returns:
-            Model inputs up to the end of the frames, and the ids (S,) of each question with its stem; None where the
-            family looks at frames and question together, or tokens do not part there.
+            Model inputs up to the end of the frames, and `ask_0`, `ask_1`, ... (S,): ids of question and stem.
         """
+        assert self.shares, "frames and question are not looked at apart in this family"
+        batch = self.open([replace(turn, question=asks[0][0], stem=asks[0][1]) for turn in turns])
+        rests = [self._ids(self._behind(question)) for question, _ in asks]
+        prefix = self._close(batch, [[] for _ in turns], [len(rests[0])] * len(turns))
+        for number, (rest, (_, stem)) in enumerate(zip(rests, asks)):
+            answer = self.answer(stem)
+            prefix[f"ask_{number}"] = torch.tensor([*rest[: len(rest) - answer.drop], *answer.stem])
+        return prefix
+
+    def _parts(self) -> bool:
+        """Whether prompts can be cut behind their frames: image first, attention causal, tokens that part there."""
         before, _, behind = self.layout.text.partition("{image}")
         if not self.chat.shares or "{question}" in before or "{question}" not in behind:
-            return None
-        turns = [replace(turn, question=asks[0][0], stem=asks[0][1], level=None) for turn in turns]
-        batch = self.open(turns)
-        texts = [self.layout.opening(question, 0).removeprefix(before) for question, _ in asks]
-        rests = [self._ids(text) for text in texts]
-        cut = len(rests[0])
-        if any(row[len(row) - cut :] != rests[0] for row in batch["input_ids"]):
-            return None
-        prefix = self._close(batch, [[] for _ in turns], [cut] * len(turns))
-        suffixes = []
-        for rest, (_, stem) in zip(rests, asks):
-            answer = self.answer(stem)
-            suffixes.append(torch.tensor([*rest[: len(rest) - answer.drop], *answer.stem]))
-        return prefix, suffixes
+            return False
+        probe = Turn([Image.new("RGB", (64, 48))], "What?", "")
+        row, rest = self.open([probe])["input_ids"][0], self._ids(self._behind("What?"))
+        return bool(row[len(row) - len(rest) :] == rest)
+
+    def _behind(self, question: str) -> str:
+        return self.layout.opening(question, 0).removeprefix(self.layout.text.partition("{image}")[0])
 
     def length(self, turn: Turn) -> int:
         """About how many tokens the turn becomes, from the sizes of its frames alone: for batches of similar length."""

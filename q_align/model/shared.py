@@ -8,31 +8,35 @@ offers `share`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from q_align.syllabus.base import Prediction
 
+ASK = "ask_"
+
 
 @torch.no_grad()
-def predict_shared(
-    model: nn.Module, prefix: Mapping[str, Tensor], asks: Sequence[Tensor], level_ids: Sequence[int]
-) -> list[Prediction]:
+def predict_shared(model: nn.Module, inputs: Mapping[str, Tensor], level_ids: Sequence[int]) -> list[Prediction]:
     """Level log-probabilities of B media for each of several questions.
 
     Args:
         model: causal, with the cache of transformers.
-        prefix: model inputs up to the end of the frames, left-padded, with `attention_mask` (B, P).
-        asks: per question, the ids (S,) of what follows the frames, up to the end of the stem; the same for all media.
+        inputs: model inputs up to the end of the frames, left-padded, with `attention_mask` (B, P); and `ask_0`,
+            `ask_1`, ... (S,): per question, the ids of what follows the frames up to the end of the stem.
         level_ids: K token ids, best level first.
 
     Returns:
         One prediction per question; equal to `predict` on whole prompts up to rounding.
     """
+    prefix = {name: value for name, value in inputs.items() if not name.startswith(ASK)}
+    asks = [inputs[f"{ASK}{number}"] for number in range(len(inputs) - len(prefix))]
     mask = prefix["attention_mask"]
-    start = model(**prefix, use_cache=True, logits_to_keep=1).past_key_values
+    places, behind = _positions(model, prefix)
+    start = model(**prefix, **places, use_cache=True, logits_to_keep=1).past_key_values
     results = []
     for number, ask in enumerate(asks):
         # the cache grows with what runs on it: every question but the last gets its own
@@ -44,22 +48,30 @@ def predict_shared(
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
-            **_positions(model, mask, ids.shape[1]),
+            **behind(ids.shape[1]),
         ).logits
         logp = logits[:, -1].float().log_softmax(-1)  # (B, V)
         results.append(Prediction(level_logp=logp[:, torch.as_tensor(level_ids, device=logp.device)]))
     return results
 
 
-def _positions(model: nn.Module, mask: Tensor, length: int) -> dict[str, Tensor]:
-    """Positions behind the frames, for models that count a picture's height and width rather than its tokens.
+def _positions(
+    model: nn.Module, prefix: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], Callable[[int], dict[str, Tensor]]]:
+    """Positions of the prefix and of S tokens behind it, for models that count a picture's rows and columns.
 
-    They remember by how much (`rope_deltas`), but reckon with one new token at a time.
+    They would remember the difference in an attribute, which threads that share the model must not rely on.
+    Other models count for themselves: nothing is said to them.
     """
-    deltas = [getattr(module, "rope_deltas", None) for module in model.modules()]
-    delta = next((d for d in deltas if d is not None), None)
-    if delta is None:
-        return {}
-    steps = torch.arange(length, device=mask.device)
-    places = mask.sum(1, keepdim=True) + steps + delta.to(mask.device)  # (B, S)
-    return {"position_ids": places.expand(3, *places.shape)}
+    inner: Any = next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
+    if inner is None:
+        return {}, lambda length: {}
+    known = ("input_ids", "attention_mask", "mm_token_type_ids", "image_grid_thw")
+    places, delta = inner.get_rope_index(**{name: prefix[name] for name in known if name in prefix})
+    first = prefix["attention_mask"].sum(1, keepdim=True) + delta.to(places.device)  # (B, 1)
+
+    def behind(length: int) -> dict[str, Tensor]:
+        steps = first + torch.arange(length, device=first.device)  # (B, S)
+        return {"position_ids": steps.expand(3, *steps.shape)}
+
+    return {"position_ids": places}, behind

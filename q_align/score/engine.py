@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -63,16 +63,22 @@ class Loaded(Generic[T]):
 
 @dataclass(slots=True)
 class Part:
-    """One turn of an input: what batches are made of."""
+    """One turn of an input, or several that ask about the same frames: what batches are made of."""
 
     owner: Loaded[Any]
-    number: int
+    numbers: tuple[int, ...]
 
     @property
     def turn(self) -> Turn:
-        turn = self.owner.turns[self.number]
+        turn = self.owner.turns[self.numbers[0]]
         assert turn is not None, "a turn is scored once"
         return turn
+
+    @property
+    def asks(self) -> tuple[tuple[str, str], ...]:
+        """Question and stem of each turn, where there are several; a batch asks the same of all its media."""
+        turns = [self.owner.turns[number] for number in self.numbers]
+        return tuple((turn.question, turn.stem) for turn in turns if turn is not None) if len(turns) > 1 else ()
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -95,6 +101,7 @@ class Engine:
         batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
         workers: threads that load and encode; 0 does all in the caller's thread.
         parallel: the workers run the model too.
+        share: (turns, asks) -> model inputs of several questions about the same frames; `forward` then gives (B, n, K).
         window: inputs per chunk, and inputs loaded ahead; 0 means four batches, and two inputs per worker at least.
         max_pixels: of decoded frames that wait for the encoder (4 bytes each in Pillow), for a chunk and again for what
             is loaded ahead.
@@ -105,6 +112,7 @@ class Engine:
     batch_size: int = 16
     workers: int = 0
     parallel: bool = False
+    share: Callable[[Sequence[Turn], Sequence[tuple[str, str]]], Batch] | None = None
     window: int = 0
     max_pixels: int = 2**27
     _largest: int = field(default=2**20, init=False)  # pixels of an input, as far as seen
@@ -168,7 +176,9 @@ class Engine:
             count += 1
             if one.error is None:
                 one.rows = [None] * len(one.turns)
-                chunk.extend(Part(one, number) for number in range(len(one.turns)))
+                numbers = range(len(one.turns))
+                joint = self.share is not None and len(numbers) > 1
+                chunk += [Part(one, tuple(numbers))] if joint else [Part(one, (number,)) for number in numbers]
             if count >= self._room():
                 yield from self._cut(chunk)
                 chunk, count = [], 0
@@ -177,9 +187,9 @@ class Engine:
     def _cut(self, chunk: list[Part]) -> Iterator[list[Part]]:
         batch: list[Part] = []
         frames = 0
-        for part in sorted(chunk, key=lambda p: p.size):
+        for part in sorted(chunk, key=lambda p: (p.asks, p.size)):
             weight = len(part.turn.frames)
-            if batch and frames + weight > self.batch_size:
+            if batch and (frames + weight > self.batch_size or part.asks != batch[0].asks):
                 yield batch
                 batch, frames = [], 0
             batch.append(part)
@@ -206,7 +216,9 @@ class Engine:
         if not parts:
             return {}
         try:
-            inputs = self.encoder([part.turn for part in parts])
+            turns = [part.turn for part in parts]
+            asks = parts[0].asks
+            inputs = self.share(turns, asks) if self.share and asks else self.encoder(turns)
         except Exception as error:
             raise EncodingError from error
         return self.forward(inputs) if self.parallel else inputs
@@ -228,7 +240,8 @@ class Engine:
             yield from self._halve(parts, error)
             return
         for part in parts:
-            part.owner.turns[part.number] = None  # frees the frames
+            for number in part.numbers:
+                part.owner.turns[number] = None  # frees the frames
         yield parts, rows
 
     def _halve(self, parts: list[Part], error: BaseException | None) -> Iterator[tuple[list[Part], Rows]]:
@@ -270,7 +283,8 @@ def _load(load: Callable[[T], Loaded[T]], item: T) -> Loaded[T]:
 
 def _settle(parts: list[Part], rows: Rows) -> None:
     for part, row in zip(parts, rows()):
-        part.owner.rows[part.number] = row
+        for number, one in zip(part.numbers, row if len(part.numbers) > 1 else (row,)):
+            part.owner.rows[number] = one
 
 
 def _inline(work: Callable[..., Any], *args: Any) -> Future[Any]:

@@ -20,6 +20,7 @@ from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.predict import predict
+from q_align.model.shared import predict_shared
 from q_align.score.engine import Batch, Engine, Loaded
 from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
@@ -136,12 +137,15 @@ class Scorer:
     def _stream(
         self, items: Iterable[Any], task: str | Sequence[str] | None, on_error: str, *, workers: int
     ) -> Iterator[Score]:
+        encoder: Any = self.backbone.encoder
         engine = Engine(
-            self.backbone.encoder,
+            encoder,
             self._forward,
             batch_size=self.batch_size,
             workers=workers,
             parallel=self.device.type == "cpu",
+            # several tasks of one medium: its frames are looked at once
+            share=encoder.share if getattr(encoder, "shares", False) else None,
         )
         named = (_item(media, number, task) for number, media in enumerate(items))
         for loaded in engine.run(named, self._load):
@@ -170,7 +174,11 @@ class Scorer:
         inputs = {name: self._place(value) for name, value in batch.items()}
         encoder = self.backbone.encoder
         with torch.inference_mode():
-            rows = predict(self.model, inputs, encoder.level_ids, encoder.tail).level_logp  # (B, K)
+            if "ask_0" in inputs:
+                several = predict_shared(self.model, inputs, encoder.level_ids)
+                rows = torch.stack([one.level_logp for one in several], dim=1)  # (B, n, K)
+            else:
+                rows = predict(self.model, inputs, encoder.level_ids, encoder.tail).level_logp  # (B, K)
             if self.device.type != "cuda":
                 return rows.cpu
             # copied while the next batch runs; waiting for the event waits for this copy only

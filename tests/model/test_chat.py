@@ -210,12 +210,12 @@ def test_lora_trains_adapters_and_comes_back(backbone: Backbone, tmp_path: Path)
 def test_two_tasks_share_the_frames(backbone: Backbone) -> None:
     turns = [turn((40, 60)), turn((64, 64), (30, 90)), turn((110, 33))]
     asks = [(task.question, task.stem) for task in (IQA, IAA, VQA)]
-    shared = backbone.encoder.share(turns, asks)
-    if backbone.card.family in ("paligemma", "aya_vision"):
-        assert shared is None
+    encoder = backbone.encoder
+    assert encoder.shares == (backbone.card.family not in ("paligemma", "aya_vision"))
+    if not encoder.shares:
         return
-    assert shared is not None
-    together = predict_shared(backbone.model, *shared, backbone.encoder.level_ids)
+    inputs = encoder.share(turns, asks)
+    together = predict_shared(backbone.model, inputs, encoder.level_ids)
     for (question, stem), prediction in zip(asks, together):
         alone = logp(backbone, [dataclasses.replace(one, question=question, stem=stem) for one in turns])
         assert (prediction.level_logp - alone).abs().max() < 1e-5

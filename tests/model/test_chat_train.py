@@ -56,6 +56,7 @@ def settings(model: Path, labels: Path, output: Path, *more: str) -> list[str]:
         "train.workers": 0,
         "train.report_to": "[]",
         "model.lora.r": 2,
+        "model.lora.also_train": "[connector]",
     }
     return [word for key, value in given.items() for word in (f"--{key}", str(value))] + list(more)
 
