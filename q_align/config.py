@@ -76,6 +76,8 @@ class DataConfig:
     flip: bool = True  # mirror at random: does not change what people see in quality
     crop: int | None = None  # random crops of at most this many pixels a side, at native scale; None: whole frames
     temperature: float = 1.0  # of mixing sets by size: 1 as they are, towards 0 all alike
+    balance: bool = True  # every batch holds the tasks in the proportions of the epoch
+    bucket: bool = False  # images of like size share a batch: less padding; reads every image's header first
 
 
 @dataclass

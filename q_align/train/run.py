@@ -17,7 +17,9 @@ import numpy as np
 from q_align.config import RunConfig
 from q_align.data.collate import Asking, RatedMedia
 from q_align.data.draws import Draws
+from q_align.data.header import pixel_counts
 from q_align.data.labels import Labels
+from q_align.data.mixture import Alike, Mixture, counts
 from q_align.data.sampler import SourceRuns
 from q_align.errors import require
 from q_align.log import log
@@ -60,17 +62,19 @@ def _run(config: RunConfig) -> Path:
     training, validation = open_sets(config)
     card = _taught(card, training, config)
     train_set, eval_set = _datasets(config, card, training, validation)
-    args = training_arguments(config, output / CHECKPOINTS, media=len(train_set), evaluate=eval_set is not None)
+    draws = order(config, train_set)
+    args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=eval_set is not None)
     backbone = _backbone(config, card)
     progress, stop = Progress(), StopOnTerminate()
-    trainer = _trainer(config, args, backbone, train_set, eval_set, callbacks=[progress, stop])
+    trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
     check_started(trainer.accelerator, config.train.engine, os.environ)
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)
         report_changes(output / CONFIG, config.to_yaml())
         write(output / CONFIG, config.to_yaml())
-    log.info("training on %d media of %s; %d held out", len(train_set), ", ".join(train_set.names), len(eval_set or ()))
+    shown = ", ".join(f"{len(labels)} of {labels.source}" for labels in training)
+    log.info("training on %s (%d an epoch); %d held out", shown, len(draws), len(eval_set or ()))
     try:
         trainer.train(resume_from_checkpoint=str(start) if start else None)
     finally:
@@ -123,6 +127,24 @@ def _datasets(
     return train_set, RatedMedia(validation, card, answer) if validation else None
 
 
+def order(config: RunConfig, train_set: RatedMedia) -> Draws:
+    """In which order, and how often, the training media are shown."""
+    data, train, taught = config.data, config.train, config.syllabus
+    sets = config.sets()
+    sizes = [len(labels) for labels in train_set.sets]
+    weights, caps = [entry.weight for entry in sets], [entry.cap for entry in sets]
+    drawn = counts(sizes, weights=weights, caps=caps, temperature=data.temperature)
+    tasks = np.concatenate([labels.column("task").astype(str) for labels in train_set.sets])
+    draws: Draws = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
+    if pairwise(taught.name, taught.weights):
+        return SourceRuns(draws, train_set.groups, run=train.batch_size, seed=train.seed)
+    if data.bucket:
+        paths = [str(path) for labels in train_set.sets for path in labels.column("media")]
+        pixels = pixel_counts(paths, most=config.media.max_pixels)
+        return Alike(draws, pixels, batch=train.batch_size, seed=train.seed)
+    return draws
+
+
 def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     from transformers import set_seed
 
@@ -152,6 +174,7 @@ def _trainer(
     train_set: RatedMedia,
     eval_set: RatedMedia | None,
     *,
+    draws: Draws,
     callbacks: list[Any],
 ) -> Any:
     from q_align.train.trainer import Options, RatingTrainer
@@ -164,7 +187,7 @@ def _trainer(
         train_set=train_set,
         eval_set=eval_set,
         syllabus=get_syllabus(taught.name, taught.weights, taught.options),
-        draws=_draws(config, train_set),
+        draws=draws,
         options=Options(
             part_of=lambda name: part_of(family, name),
             lr_parts=train.lr_parts,
@@ -173,13 +196,6 @@ def _trainer(
         ),
         callbacks=callbacks,
     )
-
-
-def _draws(config: RunConfig, train_set: RatedMedia) -> Draws:
-    draws, taught = Draws(len(train_set), seed=config.train.seed), config.syllabus
-    if pairwise(taught.name, taught.weights):
-        return SourceRuns(draws, train_set.groups, run=config.train.batch_size, seed=config.train.seed)
-    return draws
 
 
 def _report_broken(trainer: Any, output: Path) -> None:

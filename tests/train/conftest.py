@@ -13,7 +13,7 @@ from PIL import Image
 from q_align.config import RunConfig, resolve
 
 
-def make_set(folder: Path, *, count: int = 24, task: str = "iqa", seed: int = 0, side: int = 24) -> Path:
+def _make_set(folder: Path, *, count: int = 24, task: str = "iqa", seed: int = 0, side: int = 24) -> Path:
     """Noise of rising strength on smooth pictures, with the MOS that falls with it; three of four rows train."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -31,9 +31,14 @@ def make_set(folder: Path, *, count: int = 24, task: str = "iqa", seed: int = 0,
 
 
 @pytest.fixture(scope="session")
+def make_set() -> Callable[..., Path]:
+    return _make_set
+
+
+@pytest.fixture(scope="session")
 def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """labels.csv of 18 training and 6 validation rows."""
-    return make_set(tmp_path_factory.mktemp("rated") / "noise")
+    return _make_set(tmp_path_factory.mktemp("rated") / "noise")
 
 
 @pytest.fixture(scope="session")
