@@ -14,7 +14,7 @@ from q_align.data.generate.distort import DISTORTIONS, distort, split
 from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, photo, piece
 from q_align.data.generate.raters import Panel
 from q_align.data.generate.scenes import SCENES, scene
-from q_align.data.generate.write import schedule
+from q_align.data.generate.sets import schedule
 from q_align.errors import QAlignError
 
 for _package in ("av", "skimage", "sklearn"):

@@ -5,13 +5,13 @@ Nothing here is a person's opinion; models that learn from it alone are demonstr
 
 from __future__ import annotations
 
-from q_align.data.generate.write import Plan, write
+from q_align.data.generate.sets import Plan, write
 
 # What the quick start makes in about a minute on two cores.
 PRESETS: dict[str, Plan] = {
     "tiny": Plan(contents=6, per_content=4, size=64, aesthetics=0.2, clips=0.2, test=0.3),
     "quickstart": Plan(contents=420, per_content=12, size=160, clips=0.02),
-    "pretrain": Plan(contents=2400, per_content=16, size=224, photos=0.45),
+    "pretrain": Plan(contents=2400, per_content=16, size=224, photos=0.45, aesthetics=0.05, clips=0.01),
     "large": Plan(contents=160, per_content=10, size=448, photos=0.45, seed=1, clips=0.0),
 }
 

@@ -16,15 +16,26 @@ BACKGROUNDS = ("leaves", "marble", "landscape", "strands", "town")
 SUBJECTS = ("cells", "marble", "graphic", "leaves")
 
 
-def composed(seed: int, size: int, worth: float) -> Array:
-    """One picture (size, size, 3) uint8 whose aesthetic is `worth`, 0..1, shared out over four faults."""
-    rng = np.random.default_rng((seed, 5))
-    # every fault gets its share of what is missing; 1 is the full fault
+def pair(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
+    """A background and a subject's material, both (size, size, 3) float32 in 0..1."""
+    back, front = (scene(rng, size, str(rng.choice(kinds))) for kinds in (BACKGROUNDS, SUBJECTS))
+    return back.astype(np.float32) / 255, front.astype(np.float32) / 255
+
+
+def composed(back: Array, front: Array, worth: float, seed: int) -> Array:
+    """One picture (size, size, 3) uint8 whose aesthetic is `worth`, 0..1; what is missing is shared by four faults.
+
+    Args:
+        back, front: of `pair`.
+        worth: 0 (every fault in full) .. 1 (none).
+        seed: of the places, the hues and the shares.
+    """
+    rng = np.random.default_rng(seed)
+    size = back.shape[0]
     share = rng.dirichlet(np.full(4, 2.0)) * 4
-    place, clash, calm, light = np.clip((1 - worth) * (0.35 + 0.65 * share), 0, 1)
-    back = scene(rng, size, str(rng.choice(BACKGROUNDS))).astype(np.float32) / 255
-    front = scene(rng, size, str(rng.choice(SUBJECTS))).astype(np.float32) / 255
-    back = gaussian_filter(back, ((1 - calm) * size * 0.03, (1 - calm) * size * 0.03, 0))
+    place, clash, busy, light = np.clip((1 - worth) * (0.35 + 0.65 * share), 0, 1)
+    soft = (1 - busy) * size * 0.03
+    back = gaussian_filter(back, (soft, soft, 0))
     inside = subject(rng, size, place)[..., None]
     hue = rng.random()
     other = hue + rng.choice([0.08, 0.5]) * (1 - clash) + clash * rng.uniform(0.2, 0.35)

@@ -64,6 +64,9 @@ class NanoForRating(Body, PreTrainedModel):
         if isinstance(module, nn.Conv2d):
             fan = module.weight[0].numel()
             init.normal_(module.weight, std=math.sqrt(2.0 / fan))
+            if module.in_channels == 3 and not getattr(module.weight, "_is_hf_initialized", False):
+                sharp = module.weight[: -len(module.weight) // 4]
+                sharp.data.sub_(sharp.data.mean((2, 3), keepdim=True)).mul_(3)
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):

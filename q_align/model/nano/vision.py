@@ -65,7 +65,11 @@ class Block(nn.Module):
 
 
 class Vision(nn.Module):
-    """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, 2 C)."""
+    """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, F).
+
+    Every stage but the first is summed up, not only the last: fine stages tell noise and coding, coarse ones blur and
+    tones, and all of them get their gradient at once.
+    """
 
     def __init__(self, shape: NanoShape):
         super().__init__()
@@ -73,20 +77,25 @@ class Vision(nn.Module):
         self.stages = nn.ModuleList(
             Stage(widths[i], widths[i + 1], first=i == 0, blocks=shape.blocks[i]) for i in range(len(shape.channels))
         )
-        self.norm = Norm(widths[-1])
         self.pool = shape.pool
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels * 4 - 2).contiguous(memory_format=torch.channels_last)
-        for stage in self.stages:
+        found = []
+        for number, stage in enumerate(self.stages):
             x = stage(x)
+            if number:
+                found += self.sum_up(x)
+        return torch.cat(found, 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
+
+    def sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of (N, C, h, w) in each region, (N, C, pool, pool)."""
         # the spread is a small difference of large numbers: not in half precision
-        x = self.norm(x).float()  # (N, C, gh, gw)
+        x = x.float()
         mean = F.adaptive_avg_pool2d(x, self.pool)
         square = F.adaptive_avg_pool2d(x * x, self.pool)
-        # eps inside the root: it has an infinite gradient at 0
-        spread = ((square - mean * mean).clamp_min(0) + 1e-4).sqrt()
-        return torch.cat([mean, spread], 1).flatten(2).transpose(1, 2)  # (N, pool * pool, 2 C)
+        # the logarithm: equal steps of what people see are equal ratios of spread
+        return mean, ((square - mean * mean).clamp_min(0) + 1e-3).log() / 2
 
 
 class Connector(nn.Module):
@@ -94,7 +103,7 @@ class Connector(nn.Module):
 
     def __init__(self, shape: NanoShape):
         super().__init__()
-        self.inner = nn.Linear(2 * shape.channels[-1], 2 * shape.hidden)
+        self.inner = nn.Linear(2 * sum(shape.channels[1:]), 2 * shape.hidden)
         self.outer = nn.Linear(2 * shape.hidden, shape.hidden)
         self.place = nn.Linear(PLACE, shape.hidden, bias=False)
 

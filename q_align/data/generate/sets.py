@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from q_align.data.generate.aesthetics import composed
+from q_align.data.generate.aesthetics import composed, pair
 from q_align.data.generate.clips import FAULTS, clip
 from q_align.data.generate.distort import DEPTH, DISTORTIONS, distort
 from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, piece
@@ -151,10 +151,11 @@ def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
 
 
 def tastes(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
+    back, front = pair(rng, plan.size)
     rows = []
     for i in range(plan.per_content):
         worth = float(rng.random())
-        picture = composed(int(rng.integers(2**32)), plan.size, worth)
+        picture = composed(back, front, worth, int(rng.integers(2**32)))
         strength = float(rng.random() ** 2) if rng.random() < 0.3 else 0.0
         name = str(rng.choice(TYPES)) if strength else "none"
         file = f"media/a{job.number:05d}_{i:02d}.jpg"
