@@ -104,6 +104,7 @@ class Score:
         error: None, or one line that says why this medium has no score.
         task: What was rated: "iqa", "iaa" or "vqa"; None where the medium could not be opened to find out.
         warning: One line about a medium that was rated in part, such as a damaged video.
+        frames: The value of each frame of a video by itself, where asked for.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Score:
     error: str | None = None
     task: str | None = None
     warning: str | None = None
+    frames: tuple[float, ...] | None = None
 
     def row(self) -> dict[str, Any]:
         """The record as a flat dictionary, for JSONL, CSV and Parquet."""

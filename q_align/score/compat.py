@@ -15,7 +15,8 @@ from torch import Tensor
 
 from q_align.errors import ConfigError
 from q_align.media import open_frames
-from q_align.score.scorer import Scorer, best_device
+from q_align.score.device import best_device
+from q_align.score.scorer import Scorer
 from q_align.types import Item, MediaSpec
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zlib import crc32
 
 from q_align.score.scorer import Scorer
 from q_align.score.seen import Seen
@@ -44,8 +45,11 @@ def score_all(
     table: Table,
     *,
     tasks: Sequence[str] = ("auto",),
+    per_frame: bool = False,
+    part: tuple[int, int] = (0, 1),
     finish: Callable[[Score], dict[str, Any]] = Score.row,
     told: Callable[[Score], None] = lambda score: None,
+    resumed: Callable[[int], None] = lambda rows: None,
 ) -> Summary:
     """Scores what has no row yet.
 
@@ -54,18 +58,19 @@ def score_all(
         items: pulled lazily; ids that come twice are scored once.
         table: where rows go, and where those of an earlier run are.
         tasks: one row per item for each; "auto" by the medium.
+        per_frame: see `Scorer.stream`.
+        part: (k, n): only the k-th of n parts of the items, cut by a hash of their ids; the same at any time.
         finish: makes the row of a score.
         told: called with every new score, in order.
+        resumed: called once with the number of rows of an earlier run.
     """
-    summary = Summary()
     done, here = Seen(), Seen()
-    for row in table.rows():
-        done.add(row["id"])
-        summary.n += 1
-        summary.before += 1
-        summary.failed += bool(row.get("error"))
+    summary = tally(table.rows(), done)
+    summary.before = summary.n
+    resumed(summary.before)
     try:
-        for score in scorer.stream(_left(items, done, here, summary), tasks):
+        left = _left((item for item in items if crc32(item.id.encode()) % part[1] == part[0]), done, here, summary)
+        for score in scorer.stream(left, tasks, per_frame=per_frame):
             table.write(finish(score))
             summary.n += 1
             summary.failed += score.error is not None
@@ -73,6 +78,17 @@ def score_all(
             told(score)
     finally:
         table.close()
+    return summary
+
+
+def tally(rows: Iterable[dict[str, Any]], seen: Seen | None = None) -> Summary:
+    """Counts rows, and notes their ids in `seen`."""
+    summary = Summary()
+    for row in rows:
+        if seen is not None:
+            seen.add(row["id"])
+        summary.n += 1
+        summary.failed += bool(row.get("error"))
     return summary
 
 

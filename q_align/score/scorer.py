@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ import torch
 from torch import Tensor
 
 from q_align.errors import ConfigError, MediaError
-from q_align.levels import LevelScheme
 from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.predict import predict
 from q_align.model.shared import predict_shared
+from q_align.score.device import best_device, cores
 from q_align.score.engine import Batch, Engine, Loaded
+from q_align.score.result import to_score
 from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
 
@@ -111,13 +114,19 @@ class Scorer:
         return next(self._stream([media], task, "raise", workers=0))
 
     def stream(
-        self, items: Iterable[Media | Item], task: str | Sequence[str] | None = None, on_error: str = "row"
+        self,
+        items: Iterable[Media | Item],
+        task: str | Sequence[str] | None = None,
+        on_error: str = "row",
+        *,
+        per_frame: bool = False,
     ) -> Iterator[Score]:
         """Rates any number of media, in their order, in bounded memory.
 
         Args:
             items: media, or `Item`s that carry an id and perhaps a task of their own.
             task: "iqa", "iaa", "vqa"; several for one score each; None or "auto": vqa for a video, iqa for an image.
+            per_frame: score each frame of a video by itself too (`Score.frames`).
             on_error: "row" yields a `Score` with `error`; "raise" stops at the first failure.
 
         Yields:
@@ -132,10 +141,16 @@ class Scorer:
         for name in _names(task):
             if name != AUTO:
                 get_task(name)
-        return self._stream(items, task, on_error, workers=self.workers)
+        return self._stream(items, task, on_error, per_frame=per_frame, workers=self.workers)
 
     def _stream(
-        self, items: Iterable[Any], task: str | Sequence[str] | None, on_error: str, *, workers: int
+        self,
+        items: Iterable[Any],
+        task: str | Sequence[str] | None,
+        on_error: str,
+        *,
+        per_frame: bool = False,
+        workers: int,
     ) -> Iterator[Score]:
         encoder: Any = self.backbone.encoder
         engine = Engine(
@@ -148,14 +163,14 @@ class Scorer:
             share=encoder.share if getattr(encoder, "shares", False) else None,
         )
         named = (_item(media, number, task) for number, media in enumerate(items))
-        for loaded in engine.run(named, self._load):
+        for loaded in engine.run(named, partial(self._load, per_frame=per_frame)):
             if loaded.error is not None and on_error == "raise":
                 if isinstance(loaded.error, MediaError):
                     raise loaded.error
                 raise MediaError(f"{loaded.item[0].id}: {one_line(loaded.error)}") from loaded.error
             yield from self._scores(loaded)
 
-    def _load(self, asked: tuple[Item, tuple[str, ...]]) -> Loaded[tuple[Item, tuple[str, ...]]]:
+    def _load(self, asked: tuple[Item, tuple[str, ...]], *, per_frame: bool) -> Loaded[tuple[Item, tuple[str, ...]]]:
         """Opens a medium once, and asks about it once per task; runs in a worker thread."""
         item, tasks = asked
         video = is_video(item.media)
@@ -165,8 +180,9 @@ class Scorer:
             if name not in self.card.tasks:
                 _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
         frames, warning = open_frames(item.media, self.spec, video=video, limits=self.limits)
+        views = [frames, *([frame] for frame in frames if video and per_frame)]
         turns: list[Turn | None] = [
-            Turn(frames, self.card.question(name), self.card.stem(name), video=video) for name in names
+            Turn(view, self.card.question(name), self.card.stem(name), video=video) for view in views for name in names
         ]
         return Loaded(asked, turns, warning=warning, note=names)
 
@@ -204,39 +220,14 @@ class Scorer:
             for name in loaded.note or tasks:
                 yield Score(item.id, error=one_line(loaded.error), task=None if name == AUTO else name)
             return
-        for name, row in zip(loaded.note, loaded.rows):
-            assert row is not None, "the engine hands out inputs that are done"
-            score = to_score(item.id, row, self.card.levels)
+        made = [to_score(item.id, row, self.card.levels) for row in loaded.rows if row is not None]
+        for number, name in enumerate(loaded.note):
+            # rows come view by view, the whole video first; each view has one per task
+            score, *frames = made[number :: len(loaded.note)]
             score.task, score.warning = name, loaded.warning
+            if frames:
+                score.frames = tuple(nan if frame.value is None else frame.value for frame in frames)
             yield score
-
-
-def to_score(id: str, level_logp: Tensor, levels: LevelScheme) -> Score:
-    """Level log-probabilities (K,), float32 -> a score; an error where the model gives no number."""
-    logp = level_logp.double()
-    probs = logp.softmax(-1).numpy()  # (K,)
-    mass = float(logp.exp().sum())
-    if not torch.isfinite(logp).all():
-        return Score(id, error="the model gives no finite number for it")
-    return Score(
-        id,
-        value=float(levels.expect(probs)),
-        level=levels.words[int(probs.argmax())],
-        probs=tuple(float(p) for p in probs),
-        std=float(levels.spread(probs)),
-        mass=min(mass, 1.0),
-    )
-
-
-def best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _names(task: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ holds whole shards only. One process writes at a time, held by a lock that dies 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -29,8 +30,11 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("task", pa.string()),
         ("warning", pa.string()),
+        ("frames", pa.list_(pa.float64())),
     ]
 )
+STANDARD = tuple(name for name in SCHEMA.names if name != "frames")
+RUN = "_run.json"  # what a folder's rows were made with
 
 
 class Shards:
@@ -47,7 +51,7 @@ class Shards:
     def __init__(
         self,
         folder: Path,
-        columns: Sequence[str] = tuple(SCHEMA.names),
+        columns: Sequence[str] = STANDARD,
         *,
         shard_rows: int = 10_000,
         shard_seconds: float = 60.0,
@@ -66,11 +70,7 @@ class Shards:
         self.next = max(numbers, default=-1) + 1
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for path in shards_of(self.folder):
-            file = pq.ParquetFile(path)
-            names = [n for n in ("id", "task", "value", "error") if n in file.schema_arrow.names]
-            for batch in file.iter_batches(8192, columns=names):
-                yield from batch.to_pylist()
+        return read_shards(self.folder)
 
     def write(self, row: dict[str, Any]) -> None:
         if not self.buffer:
@@ -97,7 +97,7 @@ class Shards:
 class ParquetFile(Shards):
     """A single Parquet file: shards in a hidden folder beside it until the end, then put together and renamed."""
 
-    def __init__(self, path: Path, columns: Sequence[str] = tuple(SCHEMA.names), **shards: Any) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = STANDARD, **shards: Any) -> None:
         self.path = path
         self.whole, self.spent = path.with_name(f".{path.name}.whole"), path.with_name(f".{path.name}.spent")
         if self.spent.exists():  # the last run died between the two renames of `close`
@@ -105,9 +105,7 @@ class ParquetFile(Shards):
         super().__init__(parts_of(path), columns, **shards)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        if self.path.exists():
-            yield from pq.read_table(self.path, columns=[n for n in self.schema.names if n != "probs"]).to_pylist()
-        yield from super().rows()
+        return read_shards(self.folder, ([self.path] if self.path.exists() else []) + shards_of(self.folder))
 
     def close(self) -> None:
         self.flush()
@@ -130,6 +128,54 @@ class ParquetFile(Shards):
 def parts_of(path: Path) -> Path:
     """Where the shards of a single file wait; it exists while a run is unfinished."""
     return path.with_name(f".{path.name}.parts")
+
+
+def read_shards(folder: Path, shards: Sequence[Path] | None = None) -> Iterator[dict[str, Any]]:
+    """What earlier runs did: id, task, value and error of every row."""
+    for path in shards_of(folder) if shards is None else shards:
+        file = pq.ParquetFile(path)
+        names = [n for n in ("id", "task", "value", "error") if n in file.schema_arrow.names]
+        for batch in file.iter_batches(8192, columns=names):
+            yield from batch.to_pylist()
+
+
+def drop_errors(path: Path) -> int:
+    """Rewrites shards (or one file) without the rows of failed media; returns how many there were."""
+    dropped = 0
+    unfinished = parts_of(path)
+    for shard in shards_of(path) if path.is_dir() else [path, *shards_of(unfinished)]:
+        table = pq.read_table(shard) if shard.exists() else None
+        if table is None or table["error"].null_count == len(table):
+            continue
+        kept = table.filter(table["error"].is_null())
+        dropped += len(table) - len(kept)
+        if len(kept):
+            write_whole(kept, shard)
+        else:
+            shard.unlink()
+    return dropped
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Notes what a folder's rows are made with, or compares with what is noted there.
+
+    Raises:
+        ConfigError: when an earlier run used other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUN
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"{folder} was scored with {name} {before.get(name)!r}, not {value!r}; go on with the "
+                    f"same, or name another --output"
+                )
+        return
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def shards_of(folder: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from q_align.errors import ConfigError
 from q_align.types import Score
 
-COLUMNS = tuple(Score.__slots__)
+COLUMNS = tuple(name for name in Score.__slots__ if name != "frames")  # frames: where asked for
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
@@ -31,6 +31,67 @@ class Table(Protocol):
     def close(self) -> None: ...
 
 
+def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Rows of a finished table: at least id, task, value and error."""
+    from q_align.score.shards import read_shards
+
+    path = Path(path)
+    if path.is_dir():
+        yield from read_shards(path)
+    elif path.suffix.lower() == ".parquet":
+        yield from read_shards(path.parent, [path])
+    else:
+        yield from _read_text(path)
+
+
+def forget_errors(path: str | Path) -> int:
+    """Removes the rows of failed media from a table, so that going on tries them again; returns how many."""
+    from q_align.score.shards import drop_errors
+
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        return drop_errors(path)
+    if not path.exists():
+        return 0
+    open_table(path, resume=True).close()  # cuts off a half-written row
+    rows = list(_read_text(path))
+    kept = [row for row in rows if not row.get("error")]
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    temporary.unlink(missing_ok=True)
+    table = open_table(temporary, columns=list(rows[0]) if rows else COLUMNS)
+    for row in kept:
+        table.write(row)
+    table.close()
+    temporary.replace(path)
+    return len(rows) - len(kept)
+
+
+def _read_text(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        if path.suffix.lower() == ".jsonl":
+            yield from (json.loads(line) for line in lines if line.strip())
+        else:
+            for row in csv.DictReader(lines):
+                yield {name: value if value != "" else None for name, value in row.items()}
+
+
+def check_free(path: Path, *, resume: bool) -> None:
+    """Refuses to write where scores are already, unless they are to be gone on with.
+
+    Raises:
+        ConfigError: says where.
+    """
+    from q_align.score.shards import parts_of, shards_of
+
+    begun = bool(shards_of(path)) if path.is_dir() else parts_of(path).exists() or _size(path) > 0
+    if begun and not resume:
+        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str] = COLUMNS, **shards: Any) -> Table:
     """Opens a table by its suffix; no suffix, or an existing folder, means a folder of Parquet shards.
 
@@ -38,18 +99,16 @@ def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str]
         path: .jsonl, .csv, .parquet, or a folder.
         resume: go on with what is there.
         columns: which columns to write.
-        shards: `shard_rows`, `shard_seconds` of a folder (see `q_align.score.shards.Shards`).
+        shards: `shard_rows`, `shard_seconds`, `prefix` of a folder (see `q_align.score.shards.Shards`).
 
     Raises:
         ConfigError: for another suffix, or when something is there already and `resume` is off.
     """
-    from q_align.score.shards import ParquetFile, Shards, parts_of
+    from q_align.score.shards import ParquetFile, Shards
 
     path = Path(path)
     suffix = path.suffix.lower()
-    begun = any(path.iterdir()) if path.is_dir() else path.exists() or parts_of(path).exists()
-    if begun and not resume:
-        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+    check_free(path, resume=resume)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir() or not suffix or str(path).endswith("/"):
         return Shards(path, columns, **shards)
@@ -71,8 +130,7 @@ class Lines:
         self.file = path.open("a", encoding="utf-8")
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        with self.path.open(encoding="utf-8") as lines:
-            yield from (json.loads(line) for line in lines if line.strip())
+        return _read_text(self.path)
 
     def write(self, row: dict[str, Any]) -> None:
         self.file.write(to_json(row, self.columns) + "\n")
@@ -94,9 +152,7 @@ class Csv:
             self.writer.writerow(columns)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        with self.path.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                yield {name: value if value != "" else None for name, value in row.items()}
+        return _read_text(self.path)
 
     def write(self, row: dict[str, Any]) -> None:
         cells = (row.get(name) for name in self.columns)

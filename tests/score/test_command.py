@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,21 @@ import pytest
 from PIL import Image
 
 from q_align.cli.main import main
+from q_align.model.backbone import Backbone
+
+
+@pytest.fixture(scope="module")
+def model(nano: Backbone, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder."""
+    folder = tmp_path_factory.mktemp("model")
+    nano.save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def score(model: str) -> Callable[[list[str]], int]:
+    """The command with this model; the exit code."""
+    return lambda words: main(["score", *words, *([] if "--model" in words else ["--model", model])])
 
 
 @pytest.fixture
@@ -39,8 +55,8 @@ def rows(path: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("output", ["scores.jsonl", "scores.parquet", "scores"])
-def test_a_folder_with_bad_files(seven: Path, tmp_path: Path, output: str) -> None:
-    assert main(["score", str(seven), "--output", str(tmp_path / output)]) == 1
+def test_a_folder_with_bad_files(score: Callable[[list[str]], int], seven: Path, tmp_path: Path, output: str) -> None:
+    assert score([str(seven), "--output", str(tmp_path / output)]) == 1
     got = rows(tmp_path / output)
     assert [Path(row["id"]).name for row in got] == sorted(p.name for p in seven.iterdir() if p.suffix != ".md")
     assert sum(row["error"] is None for row in got) == 4
@@ -49,35 +65,39 @@ def test_a_folder_with_bad_files(seven: Path, tmp_path: Path, output: str) -> No
         assert (row["value"] is None) == (row["error"] is not None) and "\n" not in (row["error"] or "")
 
 
-def test_the_terminal(seven: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", str(seven)]) == 1
+def test_the_terminal(score: Callable[[list[str]], int], seven: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score([str(seven)]) == 1
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 4 and "iqa" in out
     assert sum("seven/" in line for line in err.splitlines()) == 3
-    assert main(["score", str(seven / "ok0.png"), "--json"]) == 0
+    assert score([str(seven / "ok0.png"), "--json"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert 1 <= json.loads(line)["value"] <= 5
 
 
-def test_going_on_scores_the_rest_only(seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_going_on_scores_the_rest_only(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "scores.jsonl"
-    assert main(["score", str(seven / "ok0.png"), str(seven / "ok1.png"), "--output", str(out)]) == 0
+    assert score([str(seven / "ok0.png"), str(seven / "ok1.png"), "--output", str(out)]) == 0
     first = out.read_bytes()
-    assert main(["score", str(seven / "ok*.png"), "--output", str(out)]) == 1, "not over another run's scores"
+    assert score([str(seven / "ok*.png"), "--output", str(out)]) == 1, "not over another run's scores"
     assert out.read_bytes() == first
-    assert main(["score", str(seven / "ok*.png"), "--output", str(out), "--resume"]) == 0
+    assert score([str(seven / "ok*.png"), "--output", str(out), "--resume"]) == 0
     assert out.read_bytes().startswith(first)
     assert [Path(row["id"]).name for row in rows(out)] == [f"ok{i}.png" for i in range(4)]
 
 
-def test_ids_that_come_twice_are_scored_once(seven: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ids_that_come_twice_are_scored_once(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "scores.jsonl"
     one = str(seven / "ok0.png")
-    assert main(["score", one, one, str(seven / "ok*.png"), "--output", str(out)]) == 0
+    assert score([one, one, str(seven / "ok*.png"), "--output", str(out)]) == 0
     assert len(rows(out)) == 4
 
 
-def test_lists_tables_and_shards(seven: Path, tmp_path: Path) -> None:
+def test_lists_tables_and_shards(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
     names = [f"ok{i}.png" for i in range(4)]
     (seven / "list.txt").write_text("\n".join(names))
     (seven / "t.csv").write_text("image,mos\n" + "".join(f"{n},3\n" for n in names))
@@ -91,23 +111,23 @@ def test_lists_tables_and_shards(seven: Path, tmp_path: Path) -> None:
     values = []
     for kind in ("list.txt", "t.csv", "t.parquet", "t.tar"):
         out = tmp_path / f"{kind}.jsonl"
-        assert main(["score", str(seven / kind), "--output", str(out)]) == 0
+        assert score([str(seven / kind), "--output", str(out)]) == 0
         values.append([row["value"] for row in rows(out)])
         assert [row["id"].rsplit("/")[-1] for row in rows(out)] == names
     assert all(v == pytest.approx(values[0], abs=1e-5) for v in values)
     out = tmp_path / "tasks.jsonl"
-    assert main(["score", str(seven / "t.jsonl"), "--output", str(out)]) == 0
+    assert score([str(seven / "t.jsonl"), "--output", str(out)]) == 0
     assert [(row["id"], row["task"]) for row in rows(out)] == [(n[:3], "iaa") for n in names]
 
 
-def test_a_damaged_shard_loses_no_row_silently(seven: Path, tmp_path: Path) -> None:
+def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
     with tarfile.open(seven / "t.tar", "w") as shard:
         for i in range(4):
             shard.add(seven / f"ok{i}.png", f"ok{i}.png")
     data = (seven / "t.tar").read_bytes()
     (seven / "t.tar").write_bytes(data[: len(data) // 2])
     out = tmp_path / "scores.jsonl"
-    assert main(["score", str(seven / "t.tar"), "--output", str(out)]) == 1
+    assert score([str(seven / "t.tar"), "--output", str(out)]) == 1
     got = rows(out)
     assert sum(row["error"] is None for row in got) >= 1 and got[-1]["error"]
 
@@ -128,31 +148,131 @@ def test_a_damaged_shard_loses_no_row_silently(seven: Path, tmp_path: Path) -> N
     ],
 )
 def test_mistakes_get_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], reason: str
+    score: Callable[[list[str]], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    reason: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (8, 8)).save("ok.png")
     Path("t.csv").write_text("film,b\n1,2\n")
-    assert main(["score", *words]) == 1
+    assert score([*words]) == 1
     err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("q-align:")]
     assert len(err) == 1 and reason in err[0]
 
 
-def test_names_that_are_hard_to_write_down(tmp_path: Path) -> None:
+def test_names_that_are_hard_to_write_down(score: Callable[[list[str]], int], tmp_path: Path) -> None:
     names = ["new\nline.png", "späce 片.png", b"byte\xff.png".decode("utf-8", "surrogateescape")]
     for name in names:
         Image.new("RGB", (8, 8), "red").save(tmp_path / name, "PNG")
     for output in ("out.jsonl", "out.csv", "out.parquet"):
         for _ in range(2):  # the second time nothing is left to do
-            assert main(["score", str(tmp_path), "--output", str(tmp_path / output), "--resume"]) == 0
+            assert score([str(tmp_path), "--output", str(tmp_path / output), "--resume"]) == 0
     got = [row["id"] for row in rows(tmp_path / "out.parquet")]
     assert len(got) == 3 and any("\n" in name for name in got) and any(name.endswith("byte\\xff.png") for name in got)
 
 
-def test_as_a_program(seven: Path) -> None:
+def test_as_a_program(seven: Path, model: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "q_align", "score", str(seven), "--json"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "q_align", "score", str(seven), "--json", "--model", model],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 7
     assert "Traceback" not in done.stderr
+
+
+def test_keeping_the_good_ones(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "all.jsonl"
+    assert score([str(seven), "--output", str(out), "--histogram"]) == 1
+    assert sum(int(line.split()[-1]) for line in capsys.readouterr().err.splitlines() if line.startswith("   ")) == 4
+    values = sorted((row["value"], row["id"]) for row in rows(out) if row["value"])
+    limit = (values[1][0] + values[2][0]) / 2
+    best = [name for _, name in values[:1:-1]]
+
+    score([str(seven), "--threshold", str(limit)])
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == sorted(best)
+    score([str(seven), "--top", "2"])
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == best
+    # the table keeps all rows; what is kept is told, copied or linked
+    for words, link in (([], False), (["--link"], True)):
+        target = tmp_path / f"kept{link}"
+        again = ["--output", str(out), "--resume", "--top", "2", "--keep", str(target)]
+        assert score([str(seven), *again, *words]) == 1
+        assert sorted(p.name for p in target.iterdir()) == sorted(Path(name).name for name in best)
+        assert all(p.is_symlink() == link and p.read_bytes() == (seven / p.name).read_bytes() for p in target.iterdir())
+    score([str(seven), "--output", str(out), "--resume", "--top", "2", "--keep", str(tmp_path / "kept.txt")])
+    assert (tmp_path / "kept.txt").read_text().split() == best
+    assert score([str(tmp_path / "kept.txt")]) == 0
+    assert score([str(seven), "--keep", "x"]) == 1 and "--threshold or --top" in capsys.readouterr().err
+
+
+def test_scales_columns_and_tasks(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    plain, percent, both = (tmp_path / f"{i}.jsonl" for i in range(3))
+    files = [str(seven / "ok0.png"), str(seven / "ok1.png")]
+    score([*files, "--output", str(plain)])
+    score([*files, "--output", str(percent), "--scale", "percent", "--columns", "id,value"])
+    score([*files, "--output", str(both), "--task", "iqa,iaa"])
+    assert list(rows(percent)[0]) == ["id", "value"]
+    assert [r["value"] for r in rows(percent)] == pytest.approx([(r["value"] - 1) * 25 for r in rows(plain)])
+    assert [(r["id"], r["task"]) for r in rows(both)] == [(f, t) for f in files for t in ("iqa", "iaa")]
+    assert [r["value"] for r in rows(both)][::2] == pytest.approx([r["value"] for r in rows(plain)], abs=1e-5)
+
+
+def test_failures_can_be_tried_again(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    for kind in ("scores.jsonl", "scores.csv", "scores.parquet", "scores"):
+        out = tmp_path / kind
+        assert score([str(seven), "--output", str(out)]) == 1
+        whole = (seven / "ok1.png").read_bytes()
+        cut = (seven / "cut.png").read_bytes()
+        (seven / "cut.png").write_bytes(whole)
+        assert score([str(seven), "--output", str(out), "--resume"]) == 1, "a failure has a row and is done"
+        assert score([str(seven), "--output", str(out), "--resume", "--retry"]) == 1
+        if kind != "scores.csv":
+            got = {Path(row["id"]).name: row["error"] for row in rows(out)}
+            assert len(got) == len(rows(out)) == 7 and got["cut.png"] is None and got["zero.jpg"]
+        (seven / "cut.png").write_bytes(cut)
+
+
+@pytest.mark.slow
+def test_one_process_per_device(
+    score: Callable[[list[str]], int], model: str, seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(seven), "--output", str(tmp_path / "two"), "--model", model]
+    monkeypatch.setattr(sys, "argv", ["q-align", "score", *words, "--devices", "cpu,cpu"])
+    assert main(["score", *words, "--devices", "cpu,cpu"]) == 1
+    score([str(seven), "--output", str(tmp_path / "one")])
+    one, two = ({r["id"]: r["value"] for r in rows(tmp_path / name)} for name in ("one", "two"))
+    assert len(list((tmp_path / "two").glob("part[01]-*.parquet"))) == 2
+    assert two.keys() == one.keys()
+    assert all(two[k] == one[k] if one[k] is None else two[k] == pytest.approx(one[k], abs=1e-5) for k in one)
+
+
+def test_a_folder_is_gone_on_with_under_the_same_settings(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(seven / "ok0.png"), "--output", str(tmp_path / "s/"), "--resume"]
+    (tmp_path / "s").mkdir()
+    assert score(words) == 0
+    assert score([*words, "--task", "iaa"]) == 1
+    assert "was scored with task 'auto', not 'iaa'" in capsys.readouterr().err
+
+
+def test_frames_of_a_video(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
+    from clips import make_clip
+
+    clip = make_clip(seven / "clip.mp4", 30)
+    for kind in ("out.jsonl", "out.parquet"):
+        out = tmp_path / kind
+        assert score([str(clip), str(seven / "ok0.png"), "--output", str(out), "--per-frame"]) == 0
+        video, image = rows(out)
+        assert video["task"] == "vqa" and len(video["frames"]) == 3 and all(1 <= v <= 5 for v in video["frames"])
+        assert image["task"] == "iqa" and image["frames"] is None

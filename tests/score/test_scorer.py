@@ -15,7 +15,8 @@ from q_align.errors import ConfigError, MediaError
 from q_align.media import Limits
 from q_align.model.backbone import Backbone
 from q_align.model.predict import predict
-from q_align.score.scorer import Scorer, to_score
+from q_align.score.result import to_score
+from q_align.score.scorer import Scorer
 from q_align.types import Item, Score, Turn
 
 

@@ -8,87 +8,24 @@ Knows no files, no tasks and no levels: `load` brings turns, `forward` takes a b
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from q_align.log import log
 from q_align.model.encode import Encoder
+from q_align.score.engine.parts import Batch, EncodingError, Forward, Loaded, Part, Rows, T, parts_of, settle
+from q_align.score.engine.threads import one_thread_each
 from q_align.types import Turn
 
-T = TypeVar("T")
-Batch = dict[str, Tensor]
-Rows = Callable[[], Tensor]  # waits for the (B, K) float32 rows of a batch, on the CPU
-Forward = Callable[[Batch], Rows]  # starts the model on a batch of B turns
 Submit = Callable[..., Future[Any]]
-
-
-@dataclass(slots=True, eq=False)
-class Loaded(Generic[T]):
-    """One input on its way through.
-
-    Attributes:
-        item: what was asked for, handed back as it came.
-        turns: what the encoder sees; emptied when the model has seen them.
-        rows: (K,) output of the model for each turn, in the order of the turns.
-        error: why it could not be loaded, encoded or scored.
-        warning: a remark on a medium that was read in part.
-        note: whatever `load` wants to hand on.
-    """
-
-    item: T
-    turns: list[Turn | None] = field(default_factory=list)
-    rows: list[Tensor | None] = field(default_factory=list)
-    error: BaseException | None = None
-    warning: str | None = None
-    note: Any = None
-
-    @property
-    def done(self) -> bool:
-        return self.error is not None or (len(self.rows) > 0 and all(row is not None for row in self.rows))
-
-    @property
-    def pixels(self) -> int:
-        return sum(f.width * f.height for turn in self.turns if turn is not None for f in turn.frames)
-
-
-@dataclass(slots=True)
-class Part:
-    """One turn of an input, or several that ask about the same frames: what batches are made of."""
-
-    owner: Loaded[Any]
-    numbers: tuple[int, ...]
-
-    @property
-    def turn(self) -> Turn:
-        turn = self.owner.turns[self.numbers[0]]
-        assert turn is not None, "a turn is scored once"
-        return turn
-
-    @property
-    def asks(self) -> tuple[tuple[str, str], ...]:
-        """Question and stem of each turn, where there are several; a batch asks the same of all its media."""
-        turns = [self.owner.turns[number] for number in self.numbers]
-        return tuple((turn.question, turn.stem) for turn in turns if turn is not None) if len(turns) > 1 else ()
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """Turns of like size make sequences of like length."""
-        frames = self.turn.frames
-        return len(frames), sum(f.width * f.height for f in frames), len(self.turn.question)
-
-
-class EncodingError(Exception):
-    """The encoder failed on some medium of a batch; `__cause__` says how."""
 
 
 @dataclass(slots=True)
@@ -140,12 +77,12 @@ class Engine:
         for parts, work in self._ahead(self._batches(self._loaded(items, load, submit), order), submit):
             for started in self._start(parts, work.result):
                 if running:  # the device works on the batch just started while this one's rows are taken
-                    _settle(*running)
+                    settle(*running)
                 running = started
             while order and order[0].done:
                 yield order.popleft()
         if running:
-            _settle(*running)
+            settle(*running)
         yield from order
 
     def _room(self) -> int:
@@ -176,9 +113,7 @@ class Engine:
             count += 1
             if one.error is None:
                 one.rows = [None] * len(one.turns)
-                numbers = range(len(one.turns))
-                joint = self.share is not None and len(numbers) > 1
-                chunk += [Part(one, tuple(numbers))] if joint else [Part(one, (number,)) for number in numbers]
+                chunk += parts_of(one, joint=self.share is not None)
             if count >= self._room():
                 yield from self._cut(chunk)
                 chunk, count = [], 0
@@ -253,38 +188,11 @@ class Engine:
             yield from self._start(half, partial(self._prepare, half))
 
 
-_lock = threading.Lock()
-_alone = [0, 0]  # streams at work, and the number of threads before the first of them
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Lets each thread that starts inside compute on one core; what was before comes back with the last one out."""
-    with _lock:
-        if _alone[0] == 0:
-            _alone[1] = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _alone[0] += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _alone[0] -= 1
-            if _alone[0] == 0:
-                torch.set_num_threads(_alone[1])
-
-
 def _load(load: Callable[[T], Loaded[T]], item: T) -> Loaded[T]:
     try:
         return load(item)
     except Exception as error:  # recorded in the input's row
         return Loaded(item, error=error)
-
-
-def _settle(parts: list[Part], rows: Rows) -> None:
-    for part, row in zip(parts, rows()):
-        for number, one in zip(part.numbers, row if len(part.numbers) > 1 else (row,)):
-            part.owner.rows[number] = one
 
 
 def _inline(work: Callable[..., Any], *args: Any) -> Future[Any]:
