@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from q_align.types import MediaSpec
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -49,6 +51,8 @@ class Family:
             and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`.
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
         lora: names of the linear modules that LoRA adapts by default, within the language model.
+        scales: whether its encoder keeps frames within the pixel budget by itself, so that they are opened whole: one
+            resize instead of two, and crops at native scale.
         chat: how a transformers chat model is asked; unused by families with an encoder of their own.
         scoring: options of `load` that make a model which only scores: lighter, not trainable.
     """
@@ -58,6 +62,7 @@ class Family:
     connector: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
+    scales: bool = False
     chat: Chat = field(default_factory=Chat)
     scoring: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,6 +86,7 @@ CHAT = Family(
     ),
     language=("model.language_model.", "model.text_model.", "lm_head."),
     lora=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    scales=True,
 )
 
 
@@ -135,3 +141,8 @@ FAMILIES: dict[str, Family] = {
 def family_of(name: str) -> Family:
     """Facts of a family by its name (`ModelCard.family`); `CHAT` for a transformers `model_type` without an entry."""
     return FAMILIES.get(name, CHAT)
+
+
+def to_open(name: str, spec: MediaSpec) -> MediaSpec:
+    """How media are opened for a family's encoder, in training and in scoring alike."""
+    return replace(spec, max_pixels=None) if family_of(name).scales else spec
