@@ -21,6 +21,7 @@ from q_align.levels import LevelScheme
 from q_align.media import open_frames
 from q_align.model.card import ModelCard
 from q_align.model.encode import Encoder
+from q_align.model.families import to_open
 from q_align.tasks import TASKS
 from q_align.types import Sample, Turn
 
@@ -74,6 +75,7 @@ class RatedMedia(Dataset[Rated]):
         """
         self.sets = list(sets)
         self.card = card
+        self.spec = to_open(card.family, card.media)
         self.answer = answer
         self.asking = asking
         self.ends = np.cumsum([len(labels) for labels in sets])
@@ -100,7 +102,7 @@ class RatedMedia(Dataset[Rated]):
         task = TASKS[sample.task]
         error = None
         try:
-            frames, _ = open_frames(sample.media, self.card.media, video=task.medium == "video")
+            frames, _ = open_frames(sample.media, self.spec, video=task.medium == "video")
         except MediaError as reason:
             # reported by the trainer, up to train.max_bad_media
             error, frames = str(reason), [Image.new("RGB", BLANK, "gray")]
