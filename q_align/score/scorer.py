@@ -20,6 +20,7 @@ from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.model.backbone import PACKAGED, Backbone
+from q_align.model.families import to_open
 from q_align.model.predict import predict
 from q_align.model.shared import predict_shared
 from q_align.score.device import best_device, cores
@@ -64,7 +65,7 @@ class Scorer:
         self.backbone = backbone
         self.card = backbone.card
         self.workers = min(16, cores()) if workers is None else workers
-        self.spec = spec or backbone.card.media
+        self.spec = to_open(backbone.card.family, spec or backbone.card.media)
         self.limits = limits
         self.model: Any = backbone.model.eval()
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
