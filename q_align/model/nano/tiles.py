@@ -18,6 +18,8 @@ from PIL import Image
 
 # Tiles at native scale of one frame: 448 x 448 takes 4, 1024 x 768 and everything beyond 12 (5% of 12 megapixels).
 NATIVE = 12
+# Tiles start where blocks of JPEG and of most video codecs start: the strides of the encoder then see them alike.
+GRID = 8
 
 
 @dataclass(slots=True)
@@ -84,7 +86,6 @@ def layout(wide: float, high: float, most: int) -> tuple[int, int]:
 
 
 def spread(room: int, count: int) -> list[int]:
-    """`count` offsets from 0 to `room`; the middle when there is one."""
-    if count == 1:
-        return [room // 2]
-    return [round(i * room / (count - 1)) for i in range(count)]
+    """`count` offsets from 0 to `room` on the codecs' grid; the middle when there is one."""
+    offsets = [room // 2] if count == 1 else [i * room // (count - 1) for i in range(count)]
+    return [offset // GRID * GRID for offset in offsets]
