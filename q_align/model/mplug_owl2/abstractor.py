@@ -36,9 +36,11 @@ class AbstractorAttention(nn.Module):
 
     def forward(self, query: Tensor, both: Tensor) -> Tensor:
         """Queries (F, Q, Ha); both = queries and vision tokens (F, Q + N, Ha) -> (F, Q, Ha)."""
-        key = both + torch.cat([self.q_pos_embed, self.k_pos_embed])
+        # a model loaded in half precision keeps its buffers in the precision of the file
+        q_pos, k_pos = self.q_pos_embed.to(both.dtype), self.k_pos_embed.to(both.dtype)
+        key = both + torch.cat([q_pos, k_pos])
         return attend(
-            self, self._heads(self.query(query + self.q_pos_embed)), self._heads(self.key(key)),
+            self, self._heads(self.query(query + q_pos)), self._heads(self.key(key)),
             self._heads(self.value(both)),
         )  # fmt: skip
 

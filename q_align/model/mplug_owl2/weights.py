@@ -7,9 +7,11 @@ Layouts: full models (safetensors or sharded .bin), adapters over a base (the au
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import BitsAndBytesConfig
 
 from q_align.errors import CheckpointError, require
@@ -59,7 +61,7 @@ def full_model(
             trust_remote_code=False,
             **options,
         )
-    except OSError as error:
+    except (OSError, UnpicklingError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot load the weights ({_one_line(error)})") from error
     model, info = loaded
     complain(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
