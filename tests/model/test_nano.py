@@ -148,7 +148,6 @@ def test_a_saved_model_is_the_same_model(nano, tmp_path):
     bare = Backbone.from_pretrained(tmp_path, bare=True)
     for name, value in nano.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
-        assert torch.equal(value, bare.model.state_dict()[name]), name
     assert again.card == nano.card
     expected = logp(nano, RAGGED).level_logp
     for backbone in (again, bare):

@@ -55,7 +55,7 @@ def load(
         card: its `q_align.json`.
         dtype: of the weights in memory.
         attn: kept for the seam; nano always uses torch's scaled dot product attention.
-        bare: gives the network as a plain `nn.Module` with the same forward and the same weights instead of a
+        bare: gives the network as a plain `nn.Module` with the same forward and the same scores instead of a
             `PreTrainedModel`: for scoring, where importing transformers would take longer than the work.
 
     Raises:
@@ -67,24 +67,29 @@ def load(
             raise CheckpointError(f"{folder}: no {name}; write checkpoints with q-align train or Backbone.save")
     shape = NanoShape.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     model = _bare(folder, shape, dtype) if bare else _pretrained(folder, dtype)
+    # channels last is what CPU convolutions run fastest in
+    model.vision.to(memory_format=torch.channels_last)
     return model.eval(), NanoEncoder.load(folder, card, tile=shape.tile, tokens=shape.pool**2)
 
 
-def _bare(folder: Path, shape: NanoShape, dtype: str) -> torch.nn.Module:
+def _bare(folder: Path, shape: NanoShape, dtype: str) -> Any:
     from safetensors.torch import load_file
 
     from q_align.model.nano.network import NanoNetwork
+    from q_align.model.nano.vision import fold
 
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise CheckpointError(f"{folder}: no model.safetensors")
-    with torch.device("meta"):
+    # not on the meta device: its random numbers import the compiler, which takes longer than making these few
+    with torch.random.fork_rng(devices=[]):
         model = NanoNetwork(shape)
     state = {name: value.to(getattr(torch, dtype)) for name, value in load_file(weights).items()}
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{weights}: does not fit config.json ({str(error).splitlines()[1].strip()})") from error
+    fold(model.eval().vision)
     return model
 
 
