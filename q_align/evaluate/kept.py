@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import uuid
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from q_align.log import log
-from q_align.types import Score
 
 PART = 5000  # scores per file
 _FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".pt")
@@ -97,11 +96,11 @@ class Kept:
     def get(self, key: str | None) -> dict[str, Any] | None:
         return self._known.get(key) if key else None
 
-    def add(self, key: str | None, score: Score) -> None:
-        if key is None or self.folder is None or score.error is not None:
+    def add(self, key: str | None, score: Mapping[str, Any]) -> None:
+        """Keeps a score (the fields of `Score`), unless it has an error or its medium cannot be known."""
+        if key is None or self.folder is None or score["error"] is not None:
             return
-        record = asdict(score)
-        self._new.append({name: key if name == "key" else record[name] for name in SCHEMA.names})
+        self._new.append({name: key if name == "key" else score[name] for name in SCHEMA.names})
         if len(self._new) >= PART:
             self.flush()
 

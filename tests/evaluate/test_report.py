@@ -179,6 +179,18 @@ def test_training_alone_and_wrong_folders(results: Path, tmp_path: Path) -> None
         write_report([results], tmp_path / "page.html")
 
 
+def test_records_of_other_programs(results: Path, tmp_path: Path) -> None:
+    """A table of scores and the bare contract of metrics.json are enough."""
+    path = results / "a" / "second" / "metrics.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({key: whole[key] for key in ("n", "failed", "srcc", "plcc")}))
+    write_report([path.parent], tmp_path / "page.html", thumbnails=False)
+    found = collect([path.parent]).evaluations[0]
+    assert (found.model, found.data) == ("a", "second")
+    assert found.metrics["logistic4"]["beta"] == pytest.approx(whole["logistic4"]["beta"])
+    assert found.metrics["srcc_ci"] == pytest.approx(whole["srcc_ci"], abs=0.05)
+
+
 def test_same_name_twice_is_told_apart(rated: Path, fake: Any, tmp_path: Path) -> None:
     for name in ("one", "two"):
         settings = Settings(cache=False, resamples=0)

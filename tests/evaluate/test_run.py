@@ -118,8 +118,8 @@ def test_kept_scores(rated: Path, tmp_path: Path) -> None:
     key = medium_key(str(rated / "5.png"), "iqa")
     assert key and key != medium_key(str(rated / "5.png"), "iaa") and medium_key(str(rated / "none.png"), "iqa") is None
     kept = Kept(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
-    kept.add(key, Score("x", 3.5, "fair", (0.1, 0.2, 0.4, 0.2, 0.1), 1.0, 0.9))
-    kept.add(medium_key(str(rated / "6.png"), "iqa"), Score("y", error="broken"))
+    kept.add(key, Score("x", 3.5, "fair", (0.1, 0.2, 0.4, 0.2, 0.1), 1.0, 0.9).row())
+    kept.add(medium_key(str(rated / "6.png"), "iqa"), Score("y", error="broken").row())
     kept.flush()
     again = Kept(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
     assert len(again) == 1 and again.get(key)["value"] == 3.5 and again.get(key)["probs"] == [0.1, 0.2, 0.4, 0.2, 0.1]

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from q_align.errors import ConfigError
+from q_align.evaluate.metrics import summary
 from q_align.levels import LevelScheme
 
 METRICS, SCORES, HISTORY = "metrics.json", "scores.parquet", "log_history.json"
@@ -98,12 +99,31 @@ def _evaluation(folder: Path) -> Evaluation:
         raise ConfigError(f"{folder}: cannot be read: {' '.join(str(error).split())}") from error
     scheme = LevelScheme(**metrics["levels_scheme"]) if "levels_scheme" in metrics else LevelScheme()
     columns: dict[str, np.ndarray] = {}
-    for name in ("value", "mos", "std", "mass", "mos_std"):
+    for name in ("value", "mos"):
         columns[name] = numbers(table, name)
-    for name in ("id", "media", "level", "error", "content", "task"):
-        columns[name] = np.array(table.column(name).to_pylist(), dtype=object)
+    for name in ("id", "media", "content", "task"):
+        there = name in table.column_names
+        columns[name] = np.array(table.column(name).to_pylist() if there else [None] * len(table), dtype=object)
     columns["probs"] = level_probs(table, len(scheme.words))
+    metrics = _complete(metrics, columns, scheme, folder)
     return Evaluation(metrics["model_name"], metrics["data_name"], folder, metrics, columns, scheme)
+
+
+def _complete(metrics: dict[str, Any], columns: dict[str, Any], scheme: LevelScheme, folder: Path) -> dict[str, Any]:
+    """A record that was written by hand or by another program gets the measures and names that it lacks."""
+    if "logistic4" not in metrics:
+        content = None if all(c is None for c in columns["content"]) else columns["content"].astype(str)
+        given = {"mos": columns["mos"], "score": columns["value"], "probs": columns["probs"], "content": content}
+        found = json.loads(json.dumps(summary(**given, scheme=scheme)).replace("NaN", "null"))
+        metrics = {**found, **metrics}
+    here = folder.resolve()
+    lacking: dict[str, Any] = {
+        **{"model_name": here.parent.name, "data_name": here.name, "title": None, "trained_on": []},
+        **{"model": here.parent.name, "data": here.name, "task": None, "split": None, "settings": {}, "errors": []},
+        **{"mos_range": [scheme.low, scheme.high], "higher_is_better": True, "timing": None},
+        "environment": {"machine": None, "versions": {}, "date": None},
+    }
+    return {**lacking, **metrics}
 
 
 def _training(folder: Path, runs: dict[Path, Training]) -> None:
