@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from q_align.data.sources import Labels, read_labels
@@ -23,7 +24,7 @@ from q_align.errors import ConfigError, nearest
 from q_align.evaluate.metrics import plcc, srcc
 from q_align.log import log, setup
 
-KEYS = ("sets", "seeds", "start", "base", "variants")
+KEYS = ("sets", "seeds", "model", "base", "variants")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,17 @@ class Plan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.data.generate.Plan`; every variant is tested on all of them.
+        sets: name -> keyword arguments of `q_align.data.generate.Plan`, and `distortions`, those that are kept
+            (default: all); every variant is tested on all sets.
         seeds: one run of every variant for each.
-        start: `model`, the checkpoint that all runs start from, and `fresh`, its parts (vision, connector, language)
-            that start from random weights, other ones for each seed.
+        model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
         variants: name -> what differs: sections of the configuration, and `sets`, the names trained on (default: all).
     """
 
     sets: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
-    start: dict[str, Any]
+    model: dict[str, Any]
     base: dict[str, Any]
     variants: dict[str, dict[str, Any]]
 
@@ -63,7 +64,7 @@ def read_plan(path: str | Path) -> Plan:
         for used in variant.get("sets", ()):
             if used not in record["sets"]:
                 raise ConfigError(f"{path}: variant {name!r} trains on unknown set {used!r}")
-    return Plan(record["sets"], tuple(record["seeds"]), record["start"], record["base"], record["variants"])
+    return Plan(record["sets"], tuple(record["seeds"]), record["model"], record["base"], record["variants"])
 
 
 def ablate(plan: Plan, output: str | Path) -> Path:
@@ -79,7 +80,7 @@ def ablate(plan: Plan, output: str | Path) -> Path:
     done = _read(results)
     # seed by seed: an early stop leaves whole comparisons
     for seed in plan.seeds:
-        start = _start(folder / f"start-{seed}", seed, **plan.start)
+        start = _start(folder / f"start-{seed}", seed, plan.model)
         for name in plan.variants:
             if any((row["variant"], row["seed"]) == (name, seed) for row in done):
                 continue
@@ -115,22 +116,12 @@ def table(rows: Sequence[dict[str, Any]], variants: Sequence[str], sets: Sequenc
     return "\n".join(lines) + "\n"
 
 
-def _start(folder: Path, seed: int, *, model: str, fresh: Sequence[str]) -> Path:
+def _start(folder: Path, seed: int, shape: dict[str, Any]) -> Path:
     """The checkpoint that the runs of one seed start from."""
-    import torch
-
-    from q_align.model.backbone import Backbone
-    from q_align.model.families import family_of
-    from q_align.model.parts import part_of
-
     if not folder.is_dir():
-        backbone = Backbone.from_pretrained(model)
-        family = family_of(backbone.card.family)
-        torch.manual_seed(seed)
-        random = type(backbone.model)(backbone.model.config).state_dict()
-        state = backbone.model.state_dict()
-        backbone.model.load_state_dict({k: random[k] if part_of(family, k) in fresh else v for k, v in state.items()})
-        backbone.save(folder)
+        from q_align.model.nano import build
+
+        build(seed, **shape).save(folder)
     return folder
 
 
@@ -187,11 +178,23 @@ def _scores(backbone: Any, labels: Labels, *, numbers: bool) -> np.ndarray:
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
+    """Labels of a generated set with the distortions that are asked for."""
+    import pyarrow.compute as pc
+
     from q_align.data.generate import Plan as Media
     from q_align.data.generate import write
+    from q_align.data.tables import read_table, write_table
 
-    made = folder / "labels.csv"
-    return made if made.is_file() else write(folder, Media(**settings), workers=1)
+    made = {key: value for key, value in settings.items() if key != "distortions"}
+    labels, kept = folder / "labels.csv", folder / "kept.csv"
+    if not labels.is_file():
+        write(folder, Media(**made), workers=1)
+    if not kept.is_file():
+        table = read_table(labels)
+        wanted = settings.get("distortions") or pc.unique(table.column("distortion")).to_pylist()
+        rows = pc.is_in(table.column("distortion"), value_set=pa.array(wanted, table.schema.field("distortion").type))
+        write_table(table.filter(rows), kept)
+    return kept
 
 
 def _cell(values: Sequence[float], *, sign: str = "") -> str:

@@ -11,11 +11,11 @@ import yaml
 from q_align.ablation import ablate, read_plan, table
 from q_align.errors import ConfigError
 
-SET = {"contents": 12, "per_content": 4, "size": 64, "aesthetics": 0.0, "clips": 0.0, "test": 0.3}
+SET = {"contents": 12, "per_content": 4, "size": 64, "aesthetics": 0.0, "clips": 0.0, "test": 0.4}
 PLAN = {
-    "sets": {"one": {**SET, "seed": 1}, "two": {**SET, "seed": 2}},
+    "sets": {"one": {**SET, "seed": 1}, "two": {**SET, "seed": 2, "distortions": ["none", "mixture"]}},
     "seeds": [0],
-    "start": {"model": "nano", "fresh": ["language"]},
+    "model": {"channels": [8, 8], "blocks": [0, 0], "hidden": 16, "layers": 1, "heads": 2, "mlp": 32, "tile": 64},
     "base": {
         "data": {"crop": 32, "val_share": 0.1},
         "train": {"max_steps": 2, "batch_size": 4, "eval_every": 1000, "workers": 0, "report_to": []},
