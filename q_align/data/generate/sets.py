@@ -27,7 +27,6 @@ from q_align.data.generate.scenes import SCENES, scene
 from q_align.errors import QAlignError
 
 COLUMNS = ("image", "mos", "std", "split", "task", "content", "source", "distortion", "severity")
-TYPES = (*DISTORTIONS, "mixture")
 LADDER = (0.1, 0.5, 0.9)
 
 
@@ -40,6 +39,7 @@ class Plan:
         per_content: rated media of each.
         size: side of a picture in pixels.
         seed: of everything.
+        types: the distortions that occur by themselves.
         photos: share of the contents that are pieces of the packaged photographs; the others are procedural.
         mixtures: share of the pictures with several distortions at once.
         aesthetics, clips: contents of the two other tasks, as a share of `contents`.
@@ -50,6 +50,7 @@ class Plan:
     per_content: int
     size: int = 256
     seed: int = 0
+    types: tuple[str, ...] = tuple(DISTORTIONS)
     photos: float = 0.4
     mixtures: float = 0.25
     aesthetics: float = 0.1
@@ -76,6 +77,9 @@ def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Pat
             f"need 2 or more contents, 1 or more media of each and an even size from 64, got {plan.contents}, "
             f"{plan.per_content} and {plan.size}"
         )
+    unknown = set(plan.types) - set(DISTORTIONS)
+    if unknown or not plan.types:
+        raise QAlignError(f"unknown distortions {sorted(unknown)}; there are {', '.join(DISTORTIONS)}")
     folder = Path(out_dir)
     if folder.is_dir() and any(folder.iterdir()):
         raise QAlignError(f"{folder}: not empty; name a new folder")
@@ -136,11 +140,11 @@ def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
 def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
     picture = pristine(job.source, plan.size, rng)
     # each content sees every type about equally often over the set, and strengths spread evenly within it
-    order = rng.permutation(len(DISTORTIONS))
+    order = rng.permutation(plan.types)
     strengths = (rng.permutation(plan.per_content) + rng.random(plan.per_content)) / plan.per_content
     rows = []
     for i, strength in enumerate(strengths):
-        name = "mixture" if rng.random() < plan.mixtures else TYPES[order[i % len(order)]]
+        name = "mixture" if rng.random() < plan.mixtures else str(order[i % len(order)])
         # strengths under a twentieth are invisible: those pictures are flawless ones
         name, strength = (name, float(strength)) if strength > 0.05 else ("none", 0.0)
         changed = distort(picture, name, strength, int(rng.integers(2**32)))
@@ -157,7 +161,7 @@ def tastes(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
         worth = float(rng.random())
         picture = composed(back, front, worth, int(rng.integers(2**32)))
         strength = float(rng.random() ** 2) if rng.random() < 0.3 else 0.0
-        name = str(rng.choice(TYPES)) if strength else "none"
+        name = str(rng.choice([*plan.types, "mixture"])) if strength else "none"
         file = f"media/a{job.number:05d}_{i:02d}.jpg"
         save(distort(picture, name, strength, int(rng.integers(2**32))), folder / file)
         rows.append(rated(plan, job, file, "composition", 1 - worth, worth * (1 - 0.6 * strength), rng))
