@@ -62,6 +62,7 @@ class Tiny:
     options: Callable[[PreTrainedTokenizerFast], dict[str, Any]]
     processor_options: dict[str, Any]
     tokens: dict[str, str]
+    markers: tuple[str, ...] = ()
     spm: bool = False
     bos: bool = False
 
@@ -193,6 +194,7 @@ def _idefics_family(processor: str, images: str) -> Tiny:
             "end_of_utterance_token": "<end_of_utterance>",
             "global_image_token": "<global-img>",
         },
+        markers=tuple(f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)),
     )
 
 
@@ -233,6 +235,31 @@ TINY: dict[str, Tiny] = {
         template=VICUNA,
         placeholder="<image>",
         options=_clip("llama", "clip_vision_model", vision_feature_layer=-2),
+        processor_options={
+            "patch_size": 8,
+            "vision_feature_select_strategy": "default",
+            "num_additional_image_tokens": 1,
+        },
+        tokens={"image_token": "<image>"},
+        spm=True,
+        bos=True,
+    ),
+    "llava_next": Tiny(
+        processor="LlavaNextProcessor",
+        images="LlavaNextImageProcessorPil",
+        image_options={
+            "size": {"shortest_edge": 32},
+            "crop_size": {"height": 32, "width": 32},
+            "image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]],
+        },
+        template=VICUNA,
+        placeholder="<image>",
+        options=_clip(
+            "llama",
+            "clip_vision_model",
+            vision_feature_layer=-2,
+            image_grid_pinpoints=[[32, 64], [64, 32], [64, 64]],
+        ),
         processor_options={
             "patch_size": 8,
             "vision_feature_select_strategy": "default",
@@ -294,6 +321,7 @@ TINY: dict[str, Tiny] = {
         ),
         processor_options={"patch_size": 8, "img_size": 32, "downsample_factor": 2},
         tokens={"image_token": "<image>", "img_patch_token": "<|IMG_PATCH|>"},
+        markers=("<|START_OF_IMG|>", "<|END_OF_IMG|>", *(f"TILE_{n}" for n in range(1, 5)), "TILE_GLOBAL"),
     ),
 }
 
@@ -303,7 +331,7 @@ def tokenizer_of(tiny: Tiny, words: tuple[str, ...] = WORDS) -> PreTrainedTokeni
     corpus = [text for task in TASKS.values() for text in (*task.questions, task.stem)]
     corpus += [f"The quality of the image is {word}." for word in words] * 9
     special = ["<pad>", "</s>", "<s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"]
-    special += ["<start_of_turn>", "<end_of_turn>", *tiny.tokens.values()]
+    special += ["<start_of_turn>", "<end_of_turn>", *tiny.tokens.values(), *tiny.markers]
     if tiny.spm:
         bpe = Tokenizer(models.BPE(byte_fallback=False, unk_token="<unk>"))
         bpe.normalizer = normalizers.Replace(" ", "▁")
@@ -338,11 +366,21 @@ def tokenizer_of(tiny: Tiny, words: tuple[str, ...] = WORDS) -> PreTrainedTokeni
     )
 
 
-def make(family: str, folder: Path, *, seed: int = 0, words: tuple[str, ...] = WORDS, **overrides: Any) -> Path:
+def make(
+    family: str,
+    folder: Path,
+    *,
+    seed: int = 0,
+    words: tuple[str, ...] = WORDS,
+    vision: dict[str, Any] | None = None,
+    images: dict[str, Any] | None = None,
+    **text: Any,
+) -> Path:
     """Writes a tiny random model of the family into `folder`, as a published checkpoint would lie there.
 
     Args:
-        overrides: merged into `text_config`: `hidden_size=512`, `vocab_size=248320`.
+        vision, text: what differs from the tiny configuration: `hidden_size=512`, `vocab_size=248320`.
+        images: what differs in the image processor.
     """
     tiny = TINY[family]
     folder.mkdir(parents=True, exist_ok=True)
@@ -351,14 +389,18 @@ def make(family: str, folder: Path, *, seed: int = 0, words: tuple[str, ...] = W
         tokenizer.add_tokens([f"<loc{i:0>4}>" for i in range(1024)] + [f"<seg{i:0>3}>" for i in range(128)])
     tokenizer.save_pretrained(folder)
     options = tiny.options(tokenizer)
-    options["text_config"].update(overrides)
+    tied = text.pop("tie_word_embeddings", None)
+    options["text_config"].update(text)
+    options["vision_config"].update(vision or {})
+    if tied is not None:
+        options["tie_word_embeddings"] = tied
     config = AutoConfig.for_model(family, **options)
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config)
     _spread(model)
     model.save_pretrained(folder)
-    images = {"image_processor_type": tiny.images.removesuffix("Pil"), **tiny.image_options}
-    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    processor = {"image_processor_type": tiny.images.removesuffix("Pil"), **tiny.image_options, **(images or {})}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     record = {"processor_class": tiny.processor, **tiny.processor_options}
     (folder / "processor_config.json").write_text(json.dumps(record))
     if tiny.template:

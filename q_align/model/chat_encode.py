@@ -143,7 +143,11 @@ class ChatEncoder:
             # only the proportions matter to the count, as far as the budget is not exceeded
             ratio = [min(1.0, self.media.max_pixels / (height * width)) ** 0.5 for height, width in sizes]
             sizes = [(max(1, int(h * r)), max(1, int(w * r))) for (h, w), r in zip(sizes, ratio)]
-        return tokens + int(sum(count(image_sizes=sizes, **self.options).num_image_tokens))
+        # the count of native-resolution processors knows the budget under its older names only
+        size = self.options.get("size", {})
+        older = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+        older = older if "shortest_edge" in size else {}
+        return tokens + int(sum(count(image_sizes=sizes, **self.options, **older).num_image_tokens))
 
     def answer(self, stem: str) -> Answer:
         """Tokens of a stem and of the level words behind it, checked at their first use.
