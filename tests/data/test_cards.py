@@ -199,6 +199,7 @@ def test_a_wheel_holds_the_cards(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(n).stem for n in wheel.namelist() if n.startswith("q_align/dataset_cards/")}
+        assert {"q_align/evaluate/report/page.html", "q_align/evaluate/report/style.css"} <= set(wheel.namelist())
         wheel.extractall(tmp_path / "site")
     assert packed == set(card_names())
     show = "from q_align.data.dataset_card import *; print(cards_folder(), len(card_names()))"

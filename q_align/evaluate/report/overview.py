@@ -90,6 +90,8 @@ def training_curves(training: Training) -> list[tuple[str, Markup]]:
     )
     agreement = {name.removeprefix("eval_"): _series(history, name) for name in measures}
     agreement = {name: points for name, points in agreement.items() if points}
+    if len(agreement) > SERIES:  # many tasks: the rank correlations tell enough
+        agreement = {name: points for name, points in agreement.items() if name.endswith("srcc")}
     charts = []
     if losses:
         charts.append((f"{training.name}: loss", _curves(losses, "loss", (0.0, None))))
