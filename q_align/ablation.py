@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import yaml
 
 from q_align.data.sources import Labels, read_labels
@@ -32,8 +31,7 @@ class Plan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.data.generate.Plan`, and `distortions`, those that are kept
-            (default: all); every variant is tested on all sets.
+        sets: name -> keyword arguments of `q_align.data.generate.Plan`; every variant is tested on all of them.
         seeds: one run of every variant for each.
         model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
@@ -178,23 +176,14 @@ def _scores(backbone: Any, labels: Labels, *, numbers: bool) -> np.ndarray:
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
-    """Labels of a generated set with the distortions that are asked for."""
-    import pyarrow.compute as pc
-
     from q_align.data.generate import Plan as Media
     from q_align.data.generate import write
-    from q_align.data.tables import read_table, write_table
 
-    made = {key: value for key, value in settings.items() if key != "distortions"}
-    labels, kept = folder / "labels.csv", folder / "kept.csv"
-    if not labels.is_file():
-        write(folder, Media(**made), workers=1)
-    if not kept.is_file():
-        table = read_table(labels)
-        wanted = settings.get("distortions") or pc.unique(table.column("distortion")).to_pylist()
-        rows = pc.is_in(table.column("distortion"), value_set=pa.array(wanted, table.schema.field("distortion").type))
-        write_table(table.filter(rows), kept)
-    return kept
+    made = folder / "labels.csv"
+    if made.is_file():
+        return made
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return write(folder, Media(**settings), workers=1)
 
 
 def _cell(values: Sequence[float], *, sign: str = "") -> str:

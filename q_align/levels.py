@@ -2,7 +2,7 @@
 
 Knows numbers and words; no tokenizer, no model, no data set. numpy only.
 Sources: Q-Align (Wu et al., ICML 2024), sections 3.2 (conversion) and 3.4 (inference); DeQA-Score (You et al.,
-CVPR 2025), section 3.2 (soft labels).
+CVPR 2025; soft labels).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class LevelScheme:
         return np.clip(np.minimum(1 - (mos - values) / up, 1 + (mos - values) / down), 0.0, 1.0)
 
     def soft(self, mos: Any, std: Any = None, *, method: str = "density") -> np.ndarray:
-        """Soft label (..., K) of a MOS and the standard deviation of its opinions, by DeQA-Score (section 3.2).
+        """Soft label (..., K) of a MOS and the standard deviation of its opinions, by the method of DeQA-Score.
 
         A Gaussian is read at the level values, p becomes alpha p + beta so that it sums to 1 and keeps the MOS as its
         mean, and is clipped at 0. The two-level label is returned where the std is unknown (None, NaN) or small, and

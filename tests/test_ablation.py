@@ -13,7 +13,7 @@ from q_align.errors import ConfigError
 
 SET = {"contents": 12, "per_content": 4, "size": 64, "aesthetics": 0.0, "clips": 0.0, "test": 0.4}
 PLAN = {
-    "sets": {"one": {**SET, "seed": 1}, "two": {**SET, "seed": 2, "distortions": ["none", "mixture"]}},
+    "sets": {"one": {**SET, "seed": 1}, "two": {**SET, "seed": 2, "types": ["blur", "noise"]}},
     "seeds": [0],
     "model": {"channels": [8, 8], "blocks": [0, 0], "hidden": 16, "layers": 1, "heads": 2, "mlp": 32, "tile": 64},
     "base": {

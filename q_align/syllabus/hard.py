@@ -12,7 +12,7 @@ from q_align.syllabus.base import Prediction, Targets
 
 
 def hard(prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-    """Next-token loss over the whole answer: mean over all supervised tokens of the batch (Q-Align, section 3.3)."""
+    """Next-token loss over the whole answer: mean over all supervised tokens of the batch (Q-Align)."""
     assert prediction.nll is not None and prediction.tokens is not None, "training batches carry an answer"
     return {"hard": prediction.nll.sum() / prediction.tokens.sum()}
 

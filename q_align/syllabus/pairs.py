@@ -20,7 +20,7 @@ Spread = Literal["fixed", "predicted", "detached"]
 def fidelity(
     prediction: Prediction, targets: Targets, *, spread: Spread = "detached", eps: float = 1e-4
 ) -> dict[str, Tensor]:
-    """Fidelity loss over all pairs i < j of one source (Tsai et al. 2007; LIQE; DeQA-Score, section 3.4).
+    """Fidelity loss over all pairs i < j of one source (Tsai et al. 2007; LIQE; DeQA-Score).
 
     p = Phi((mu_i - mu_j) / sqrt(s_i^2 + s_j^2)) of the model against g, the same of MOS and std of the raters;
     1 - sqrt(p g) - sqrt((1 - p)(1 - g)), in the log domain. Where a std is unknown g is 1, 1/2 or 0 by the MOS.

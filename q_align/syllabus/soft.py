@@ -12,7 +12,7 @@ from q_align.syllabus.base import Prediction, Targets
 
 
 def soft(prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-    """KL divergence of the raters' distribution from the model's, over the full vocabulary (DeQA-Score, section 3.3).
+    """KL divergence of the raters' distribution from the model's, over the full vocabulary (DeQA-Score).
 
     The label is 0 outside the level words, so the loss is the KL among the levels plus -log(mass on the levels): a
     one-hot label gives exactly `level_only`. DeQA-Score renormalises over the levels instead and adds a small

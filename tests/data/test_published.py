@@ -1,4 +1,4 @@
-"""The published Q-Align files: what is repaired, and that conversion gives the paper's own table (Q-Align, table 2)."""
+"""The published Q-Align files: what is repaired, and that conversion gives the paper's own numbers."""
 
 from __future__ import annotations
 
