@@ -1,6 +1,6 @@
 """`q-align data inspect` and `q-align data convert`: look at a labels file, and write it as our own CSV or Parquet.
 
-`q-align data generate` is mounted beside them; see `q_align.cli.generate`.
+`q-align data generate` and `q-align data fetch` are mounted beside them; see `q_align.cli.generate` and `.fetch`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import json
 from typing import Any
 
-from q_align.cli import generate
+from q_align.cli import fetch, generate
 
 
 def add_parser(subparsers: Any) -> Any:
@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> Any:
     convert.add_argument("--output", required=True, metavar="FILE", help="file to write, .csv or .parquet")
     convert.set_defaults(run=run)
     generate.add_parser(commands)
+    fetch.add_parser(commands)
     return commands
 
 

@@ -55,17 +55,25 @@ def cached(name: str, *, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: when it is not on this disk; says how to get it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
     repo = hub_id(name) or name
-    try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{repo}: not on this disk and nothing is downloaded unasked; run `q-align data fetch {name}`, "
-            f"or give the folder that holds it{nearest(repo, builtin_cards()) if repo not in builtin_cards() else ''}"
-        ) from error
+    # whether all of its weights are there is seen when they are loaded, and said then
+    for file in ("config.json", "adapter_config.json"):
+        found = try_to_load_from_cache(repo, file, cache_dir=_cache(), revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    hint = "" if repo in builtin_cards() else nearest(repo, builtin_cards())
+    raise CheckpointError(
+        f"{repo}: not on this disk and nothing is downloaded unasked; run `q-align data fetch {name}`, "
+        f"or give the folder that holds it{hint}"
+    )
+
+
+def _cache() -> str:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE  # read when used: HF_HOME may be set late
 
 
 def fetch(
@@ -112,6 +120,11 @@ def fetch(
     if verify:
         _verify(repo, kind, root, revision=revision, folder=folder, wanted=wanted)
     return root
+
+
+def needs_base(folder: Path) -> bool:
+    """Whether a fetched folder holds adapters only."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def short_names() -> list[str]:

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Q-Align on AVA (aesthetics): scripts/train_ava.sh DATA OUT [--section.key value ...]
+set -euo pipefail
+exec bash "$(dirname "${BASH_SOURCE[0]}")/train_mplug_owl2.sh" ava "$@"

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Q-Align on aesthetics and video quality: scripts/train_iaa_vqa.sh DATA OUT [--section.key value ...]
+set -euo pipefail
+exec bash "$(dirname "${BASH_SOURCE[0]}")/train_mplug_owl2.sh" iaa_vqa "$@"
