@@ -105,7 +105,7 @@ def _table(path: Path, root: Path, column: str | None) -> Iterator[Item]:
     suffix = path.suffix.lower()
     if suffix in (".txt", ".lst"):
         with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-            yield from (_row({"path": line.rstrip("\r\n")}, "path", root, "") for line in lines if line.strip())
+            yield from (item_of({"path": line.rstrip("\r\n")}, "path", root, "") for line in lines if line.strip())
         return
     rows = _rows(path)
     first = next(rows, None)
@@ -119,7 +119,7 @@ def _table(path: Path, root: Path, column: str | None) -> Iterator[Item]:
             f"{path}: no column {column or ' | '.join(COLUMNS)}{guess}; it has {', '.join(map(str, first))} (--column)"
         )
     for number, row in enumerate(chain([first], rows)):
-        yield _row(row, column, root, f"{path}:{number}")
+        yield item_of(row, column, root, f"{path}:{number}")
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,7 +145,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
 
 
-def _row(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
+def item_of(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
     """One row of a table; `place` names it where nothing else does."""
     media: Any = row.get(column)
     name: str | None = None
