@@ -94,8 +94,8 @@ class Plain:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (
-        ("images", 64), ("rounds", 3), ("vocab", 151936), ("hidden", 640), ("layers", 10), ("vision", 384),
-        ("vision-layers", 8), ("budget", 262144), ("batch-size", 4), ("workers", 2), ("threads", 2),
+        ("images", 64), ("rounds", 2), ("vocab", 151936), ("hidden", 640), ("layers", 10), ("vision", 384),
+        ("vision-layers", 8), ("budget", 65536), ("batch-size", 4), ("workers", 2), ("threads", 2),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--output")
