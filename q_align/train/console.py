@@ -6,6 +6,7 @@ Knows the libraries' habits; nothing of models or data.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -23,7 +24,9 @@ def tidy() -> Iterator[None]:
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():
+            # the peft library still asks transformers under the older name
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             yield
     finally:
         if bars:

@@ -76,3 +76,14 @@ def check_started(accelerator: Any, engine: str, environ: Mapping[str, str]) -> 
     wanted = {"auto": ("NO", "MULTI_"), "fsdp": ("FSDP",)}.get(engine, ("DEEPSPEED",))
     if not accelerator.distributed_type.name.startswith(wanted):
         raise ConfigError(f"train.engine is {engine}, but the libraries chose {accelerator.distributed_type.name}")
+
+
+def plain_names(model: Any) -> None:
+    """Makes a model that was loaded under ZeRO-3 save its weights under the names it was loaded from.
+
+    The library remembers there every renaming that it knows for the family instead of those that applied, and undoes
+    all of them when it saves: `model.language_model.model.language_model.*`, which no other reader knows.
+    """
+    renamings = getattr(model, "_weight_conversions", None)
+    if renamings:
+        model._weight_conversions = [renaming for renaming in renamings if renaming.was_used()]

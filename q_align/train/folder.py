@@ -31,7 +31,7 @@ RESUME_ONLY = (
     "scaler",
     "global_step",
     "latest",
-    "zero_to_fp32",
+    "zero_to_",
 )
 
 

@@ -26,10 +26,11 @@ from q_align.log import log
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
+from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.checkpoints import ranked
-from q_align.train.engine import check_started
+from q_align.train.engine import check_started, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, split
 
@@ -111,10 +112,20 @@ def _taught(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> Model
         card,
         tasks=tuple(sorted(tasks | set(known))),
         trained_on=[*history, *records],
-        base=config.model.path,
+        base=_home(config.model.path),
         calibration={},
-        about={} if config.model.init == "random" else card.about,
+        about=_about(card, config),
     )
+
+
+def _about(card: ModelCard, config: RunConfig) -> dict[str, Any]:
+    about = {} if config.model.init == "random" else {k: v for k, v in card.about.items() if k != ANSWERS}
+    return about | ({ANSWERS: NUMBERS} if config.syllabus.name == "numeric" else {})
+
+
+def _home(path: str) -> str:
+    """Where a base lies, for adapters that are loaded from another folder than the one they were trained in."""
+    return str(Path(path).resolve()) if Path(path).is_dir() else path
 
 
 def _datasets(
@@ -124,6 +135,9 @@ def _datasets(
     answer = answer_of(taught.name, config.scheme(), taught.weights)
     asking = Asking(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
     train_set = RatedMedia(training, card, answer, asking)
+    if taught.name == "numeric" and validation:
+        log.info("syllabus numeric: no validation while training, which reads level words; the last checkpoint is kept")
+        validation = []
     return train_set, RatedMedia(validation, card, answer) if validation else None
 
 
@@ -154,6 +168,7 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     backbone = Backbone.from_pretrained(config.model.path, dtype="float32", card=card, **options)
     if config.model.init == "random":
         backbone.model = type(backbone.model)(backbone.model.config)
+    plain_names(backbone.model)
     family = family_of(card.family)
     if config.model.lora.enabled:
         from q_align.model.peft import add_lora

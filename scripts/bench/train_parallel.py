@@ -1,4 +1,4 @@
-"""Do two processes train what one does? DDP, ZeRO-2 and ZeRO-3 on CPU (gloo) against a single process, same global batch.
+"""Do two processes train what one does? DDP, ZeRO-2, ZeRO-3 on CPU (gloo) against one process, same global batch.
 
     python scripts/bench/train_parallel.py --output scripts/bench/results/train_parallel.json
 

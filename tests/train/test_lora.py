@@ -1,0 +1,85 @@
+"""Adapters: what moves, exact resume, loading by path alone, and the merged export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from q_align.cli.main import main
+from q_align.model.backbone import Backbone
+from q_align.model.predict import predict
+from q_align.train.run import run
+from q_align.types import Turn
+
+LORA = {
+    "model.lora.enabled": True,
+    "model.lora.r": 4,
+    "model.lora.alpha": 8,
+    "model.lora.dropout": 0.2,  # draws random numbers: resume has to go on with the same ones
+    "model.lora.also_train": ["connector"],
+}
+
+
+def logp(backbone: Backbone) -> torch.Tensor:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8)
+    images, card = [Image.fromarray(picture) for picture in pixels], backbone.card
+    turns = [Turn([image], card.question("iqa"), card.stem("iqa")) for image in images]
+    with torch.inference_mode():
+        return predict(
+            backbone.model.eval(), backbone.encoder(turns), backbone.encoder.level_ids, backbone.encoder.tail
+        ).level_logp
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_resume_exactly_and_load_by_path_alone(settle, tiny: Path, tmp_path: Path, dora: bool) -> None:
+    changes = {**LORA, "model.lora.dora": dora}
+    whole = run(settle(**changes, **{"train.output_dir": tmp_path / "whole"}))
+    names = {p.name for p in whole.iterdir()}
+    assert "adapter_model.safetensors" in names
+    assert "model.safetensors" not in names
+    assert json.loads((whole / "q_align.json").read_text())["base"] == str(tiny.resolve())
+    shutil.copytree(whole / "checkpoints" / "checkpoint-9", tmp_path / "run" / "checkpoints" / "checkpoint-9")
+    resumed = run(settle(**changes, **{"train.resume": True}))
+    ours, theirs = (
+        load_file(f / "checkpoints" / "checkpoint-12" / "adapter_model.safetensors") for f in (resumed, whole)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    kept, loaded = load_file(tiny / "model.safetensors"), Backbone.from_pretrained(whole)
+    after = loaded.model.state_dict()
+    moved = {name for name in kept if not torch.equal(kept[name], after[name])}
+    attention = {name for name in kept if ".q_proj." in name or ".v_proj." in name}
+    connector = {name for name in kept if name.startswith("connector.")}
+    assert moved == attention | connector
+
+
+def test_parts_learn_at_their_own_rates(settle, tiny: Path) -> None:
+    changes = {**LORA, "train.lr_parts": '{"connector": 1e-12}', "train.max_steps": 2, "train.eval_every": 9}
+    output = run(settle(**changes))
+    kept, after = load_file(tiny / "model.safetensors"), Backbone.from_pretrained(output).model.state_dict()
+    movement = {name: (kept[name] - after[name]).abs().max().item() for name in kept}
+    assert max(v for name, v in movement.items() if name.startswith("connector.")) < 1e-9
+    assert max(v for name, v in movement.items() if ".q_proj." in name) > 1e-6
+
+
+def test_the_export_is_whole_and_scores_the_same(settle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = run(settle(**LORA, **{"train.max_steps": 4, "train.eval_every": 9}))
+    capsys.readouterr()
+    assert main(["export", str(output), "--output", str(tmp_path / "merged")]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "merged")]
+    names = {p.name for p in (tmp_path / "merged").iterdir()}
+    assert "model.safetensors" in names
+    assert not any(name.startswith("adapter") for name in names)
+    apart = Backbone.from_pretrained(output, merge=False)
+    merged = Backbone.from_pretrained(tmp_path / "merged")
+    assert (logp(apart) - logp(merged)).abs().max() < 1e-5
+    assert merged.card.trained_on == apart.card.trained_on
+    assert main(["export", str(output), "--output", str(tmp_path / "merged")]) == 1
+    assert "not empty" in capsys.readouterr().err
