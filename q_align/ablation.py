@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from q_align.data.sources import Labels, read_labels
+from q_align.data.sources import read_labels
 from q_align.errors import ConfigError, nearest
 from q_align.evaluate.metrics import plcc, srcc
 from q_align.log import log, setup
@@ -125,7 +125,7 @@ def _start(folder: Path, seed: int, shape: dict[str, Any]) -> Path:
 
 def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:
     from q_align.config import resolve
-    from q_align.model.backbone import Backbone
+    from q_align.score.scorer import Scorer
     from q_align.train.run import run
 
     home = folder / "runs" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}"
@@ -147,32 +147,15 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
     started = time.perf_counter()
     run(config)
     seconds = time.perf_counter() - started
-    backbone = Backbone.from_pretrained(home)
+    scorer = Scorer.from_pretrained(home, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
         test = read_labels(path, source=which).split("test")
-        score = _scores(backbone, test, numbers=config.syllabus.name == "numeric")
+        rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
+        score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)
         found["plcc"][which] = round(plcc(test.column("mos"), score), 4)
     return found
-
-
-def _scores(backbone: Any, labels: Labels, *, numbers: bool) -> np.ndarray:
-    """(N,) expected level of each medium; by all numbers' likelihoods where the model was taught to say numbers."""
-    if not numbers:
-        from q_align.score.scorer import Scorer
-
-        scorer = Scorer(backbone, device="cpu", workers=0)
-        return np.array([s.value for s in scorer.stream(labels.column("media").tolist(), task="iqa", on_error="raise")])
-    from q_align.media import open_frames
-    from q_align.model.numeric import predict_numbers
-    from q_align.types import Turn
-
-    card = backbone.card
-    frames = [open_frames(media, card.media, video=False)[0] for media in labels.column("media")]
-    turns = [Turn(f, card.question("iqa"), card.stem("iqa")) for f in frames]
-    rows = predict_numbers(backbone.model, backbone.encoder, turns, card.levels)
-    return card.levels.expect(rows.double().softmax(-1).numpy())
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:

@@ -1,8 +1,9 @@
 """Reading a model that was taught to say numbers ("The quality of the image is 3.4."), syllabus `numeric`.
 
 Every number that can be said is put to the model as an answer, and its likelihood under the model weighs it: decoding
-constrained to numbers, as an expectation instead of a guess. Works with any Encoder and any model; costs as many
-answers per medium as there are numbers (41). Knows no tokenizer: a number may be any number of tokens.
+constrained to numbers, as an expectation instead of a guess (`Scorer` does so where the card says so). Works with any
+Encoder and any model; costs as many answers per medium as there are numbers (41). Knows no tokenizer: a number may be
+any number of tokens.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from q_align.levels import LevelScheme
 from q_align.model.encode import Encoder
-from q_align.model.predict import predict
 from q_align.syllabus.base import Prediction
 from q_align.types import Turn
+
+# `ModelCard.about[ANSWERS]` of a model that was taught to say numbers.
+ANSWERS, NUMBERS = "answers", "numbers"
 
 
 class NumberEncoder:
@@ -55,17 +58,3 @@ def read_numbers(prediction: Prediction, scheme: LevelScheme) -> Tensor:
     weights = (-prediction.nll.view(-1, len(numbers))).softmax(-1)  # (B, N)
     # the smallest normal number instead of 0: a level without any share has a finite, negligible log-probability
     return (weights @ shares).clamp_min(torch.finfo(weights.dtype).tiny).log()
-
-
-@torch.inference_mode()
-def predict_numbers(
-    model: nn.Module, encoder: Encoder, turns: Sequence[Turn], scheme: LevelScheme, *, batch_size: int = 2
-) -> Tensor:
-    """Scoring turns -> (B, K) level log-probabilities, `batch_size` media at a time."""
-    wide = NumberEncoder(encoder, scheme)
-    device = next(model.parameters()).device
-    rows = []
-    for start in range(0, len(turns), batch_size):
-        inputs = {name: value.to(device) for name, value in wide(turns[start : start + batch_size]).items()}
-        rows.append(read_numbers(predict(model, inputs, encoder.level_ids, encoder.tail), scheme))
-    return torch.cat(rows)

@@ -21,6 +21,7 @@ from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
+from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder, read_numbers
 from q_align.model.predict import predict
 from q_align.model.shared import predict_shared
 from q_align.score.device import best_device, cores
@@ -64,6 +65,10 @@ class Scorer:
             raise ConfigError(f"workers must be 0 or more, got {workers}")
         self.backbone = backbone
         self.card = backbone.card
+        self.encoder: Any = backbone.encoder
+        self.numbers = self.card.about.get(ANSWERS) == NUMBERS
+        if self.numbers:
+            self.encoder = NumberEncoder(backbone.encoder, self.card.levels)
         self.workers = min(16, cores()) if workers is None else workers
         self.spec = to_open(backbone.card.family, spec or backbone.card.media)
         self.limits = limits
@@ -153,7 +158,7 @@ class Scorer:
         per_frame: bool = False,
         workers: int,
     ) -> Iterator[Score]:
-        encoder: Any = self.backbone.encoder
+        encoder = self.encoder
         engine = Engine(
             encoder,
             self._forward,
@@ -189,13 +194,14 @@ class Scorer:
 
     def _forward(self, batch: Batch) -> Callable[[], Tensor]:
         inputs = {name: self._place(value) for name, value in batch.items()}
-        encoder = self.backbone.encoder
+        encoder = self.encoder
         with torch.inference_mode():
             if "ask_0" in inputs:
                 several = predict_shared(self.model, inputs, encoder.level_ids)
                 rows = torch.stack([one.level_logp for one in several], dim=1)  # (B, n, K)
             else:
-                rows = predict(self.model, inputs, encoder.level_ids, encoder.tail).level_logp  # (B, K)
+                found = predict(self.model, inputs, encoder.level_ids, encoder.tail)
+                rows = read_numbers(found, self.card.levels) if self.numbers else found.level_logp  # (B, K)
             if self.device.type != "cuda":
                 return rows.cpu
             # copied while the next batch runs; waiting for the event waits for this copy only
