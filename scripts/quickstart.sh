@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 out=${1:-runs/quickstart}
 q=.venv/bin/q-align
+export OMP_NUM_THREADS=1 # one for the model, the other core prepares the batches
 started=$SECONDS
 
 step() { printf '\n== %s\n' "$*"; }
