@@ -51,7 +51,7 @@ def fingerprint(folders: list[Path]) -> str:
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.iterdir()):
-            if path.suffix not in _FILES or path.name in _NOT or not path.is_file():
+            if path.suffix not in _FILES or path.name.startswith(_NOT) or not path.is_file():
                 continue
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as file:

@@ -71,7 +71,7 @@ def test_straight_data_and_a_step(parameters: int) -> None:
     line = fit_logistic(2 * score + 1, score, parameters=parameters)
     assert line.plcc > 0.99999
     step = fit_logistic(np.where(score > 3, 4.0, 2.0), score, parameters=parameters)
-    assert step.plcc > 0.999
+    assert step.plcc > 0.98 and "straight line or a step" in step.note
     if parameters == 4:
         assert "straight line or a step" in line.note
 

@@ -18,8 +18,10 @@ import numpy as np
 from q_align.evaluate.metrics.correlation import constant, pairs, pearson
 
 _CENTRES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)  # quantiles of the scores
-_WIDTHS = np.geomspace(0.05, 8.0, 9)  # in standard deviations of the scores
-_LIMITS = np.array([[-10.0, np.log(1e-3)], [10.0, np.log(30.0)]])  # centre and log width, standardised
+_WIDTHS = np.geomspace(0.06, 8.0, 9)  # in standard deviations of the scores
+# Centre and log width, standardised. Narrower than a twentieth of a standard deviation, the curve is a step that
+# fits the chance gaps of small sets.
+_LIMITS = np.array([[-10.0, np.log(0.05)], [10.0, np.log(30.0)]])
 _DIPS = 6
 _EVALUATIONS = 200
 _GRID_ROWS = 2000  # the grid looks at so many items at most; the refinement looks at all
