@@ -1,0 +1,36 @@
+"""Writes a trained nano into the package: float16 weights, tokenizer, and a card that says what they are.
+
+python scripts/pack_nano.py RUN q_align/model/nano/weights
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from q_align.model.backbone import Backbone
+
+ABOUT = {
+    "name": "nano, the embedded model of q_align",
+    "licence": "Apache-2.0",
+    "data": "generated media only (q-align data generate --preset pretrain): procedural scenes and packaged photographs, "
+    "graded distortions, simulated raters; no person's opinion",
+    "limits": "a demonstration and a base for fine-tuning; see docs/nano.md for what it was measured on and where it fails",
+}
+
+
+def pack(run: str, target: str) -> None:
+    backbone = Backbone.from_pretrained(run)
+    backbone.model.half()
+    # both stages learn from one set; names and paths of the training machine mean nothing elsewhere
+    taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
+    backbone.card = dataclasses.replace(backbone.card, base=None, about=ABOUT, trained_on=taught)
+    backbone.save(target)
+    for path in Path(target).iterdir():
+        path.chmod(0o644)
+        print(f"{path}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    pack(*sys.argv[1:])

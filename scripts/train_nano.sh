@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Makes the packaged weights of nano from nothing: generated media only, two stages, then float16 into the package.
+# bash scripts/train_nano.sh [OUT]; about 80 minutes on one core, faster on two. docs/nano.md holds the numbers.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash scripts/setup.sh
+out=${1:-runs/nano}
+q=.venv/bin/q-align
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+# Finished parts are kept, interrupted training goes on from its last checkpoint.
+[ -f "$out/data/labels.csv" ] || { rm -rf "$out/data"; "$q" data generate "$out/data" --preset pretrain; }
+[ -f "$out/small/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml \
+  --data.train "$out/data/labels.csv" --train.output_dir "$out/small" --train.resume true
+[ -f "$out/wide/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
+  --model.path "$out/small" --data.train "$out/data/labels.csv" --train.output_dir "$out/wide" --train.resume true
+"$q" evaluate --model "$out/wide" --data "$out/data/labels.csv" --split test --output "$out/evaluation"
+.venv/bin/python scripts/pack_nano.py "$out/wide" q_align/model/nano/weights
