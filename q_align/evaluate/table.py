@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from q_align.data.labels import Labels
+from q_align.evaluate.report.load import SCORES, level_probs, numbers
 from q_align.levels import LevelScheme
 
-FILE = "scores.parquet"
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -66,16 +66,6 @@ def arrays(table: pa.Table, scheme: LevelScheme) -> dict[str, Any]:
     }
 
 
-def level_probs(table: pa.Table, k: int) -> np.ndarray:
-    """(N, K) probabilities, NaN rows for failed items."""
-    column = table.column("probs").combine_chunks()
-    probs = np.full((table.num_rows, k), np.nan)
-    there = np.flatnonzero(np.asarray(column.is_valid()))
-    if len(there):
-        probs[there] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, k)
-    return probs
-
-
 def targets(labels: Labels, scheme: LevelScheme) -> np.ndarray | None:
     """Shares of opinions per level (N, K): from votes where there are any, else from MOS and std; NaN where unknown."""
     if labels.has("votes"):
@@ -88,14 +78,10 @@ def targets(labels: Labels, scheme: LevelScheme) -> np.ndarray | None:
     return target
 
 
-def numbers(table: pa.Table, name: str) -> np.ndarray:
-    return table.column(name).to_numpy().astype(np.float64)
-
-
 def write_scores(table: pa.Table, folder: Path) -> None:
-    half = folder / f"{FILE}.writing"
+    half = folder / f"{SCORES}.writing"
     pq.write_table(table, half)
-    half.replace(folder / FILE)
+    half.replace(folder / SCORES)
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:

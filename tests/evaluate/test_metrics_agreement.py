@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from q_align.evaluate.metrics import agreement, summary
+from q_align.evaluate.metrics import agreement, rmse, summary
 from q_align.levels import LevelScheme
 
 SCHEME = LevelScheme()
@@ -50,6 +50,26 @@ def test_calibration_error_by_hand() -> None:
     assert sum(got["n"]) == 4 and got["accuracy"][0] is None and got["accuracy"][9] == 1.0
     flat = agreement.score_calibration(np.array([1.0, 2, 3, 4]), np.array([2.0, 3, 4, 5]))
     assert flat["calibration_error"] == pytest.approx(1.0) and flat["bias"] == pytest.approx(1.0)
+
+
+def test_equal_to_scikit_learn() -> None:
+    reference = pytest.importorskip("sklearn.metrics")
+    calibration = pytest.importorskip("sklearn.calibration")
+    rng = np.random.default_rng(1)
+    mos, predicted = rng.uniform(1, 5, 300), rng.integers(0, 5, 300)
+    truth = SCHEME.hard(mos)
+    got = agreement.level_accuracy(mos, predicted, SCHEME)
+    assert got["confusion"] == reference.confusion_matrix(truth, predicted, labels=range(5)).tolist()
+    assert got["accuracy"] == pytest.approx(reference.accuracy_score(truth, predicted), abs=1e-12)
+    recalls = reference.recall_score(truth, predicted, average=None, labels=range(5))
+    assert [entry["accuracy"] for entry in got["per_level"].values()] == pytest.approx(recalls.tolist(), abs=1e-12)
+    confidence, right = rng.uniform(0.001, 0.999, 300), rng.uniform(size=300) < 0.5
+    curve = agreement.reliability(confidence, right)
+    accuracy, stated = calibration.calibration_curve(right, confidence, n_bins=10)
+    assert curve["accuracy"] == pytest.approx(accuracy.tolist(), abs=1e-12)
+    assert curve["confidence"] == pytest.approx(stated.tolist(), abs=1e-12)
+    score = rng.uniform(1, 5, 300)
+    assert rmse(mos, score) == pytest.approx(np.sqrt(reference.mean_squared_error(mos, score)), abs=1e-12)
 
 
 def test_calibrated_forecasts_have_a_small_error() -> None:

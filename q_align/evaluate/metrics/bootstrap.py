@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from q_align.evaluate.metrics.correlation import MIN_PAIRS
-
 _BLOCK = 2_000_000  # numbers in one block of resamples
 MIN_GROUPS = 2
 
@@ -117,11 +115,6 @@ def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
         return (float("nan"), float("nan"))
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return (float(low), float(high))
-
-
-def enough(n: int) -> bool:
-    """Whether an interval makes sense at all."""
-    return n >= MIN_PAIRS
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

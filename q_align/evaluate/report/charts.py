@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from q_align.evaluate.metrics.logistic import curve
 from q_align.evaluate.report.load import Evaluation
-from q_align.evaluate.report.svg import HEIGHT, WIDTH, Axes, dots, legend, marker, path, picture, tag, text
+from q_align.evaluate.report.svg import HEIGHT, WIDTH, Axes, dots, marker, path, picture, tag, text
 
 FEW = 400  # up to so many items each mark says which item it is
 MANY = 3000  # beyond, marks become hexagons
@@ -215,15 +215,3 @@ def _hexagons(axes: Axes, xs: np.ndarray, ys: np.ndarray) -> list[Markup]:
 
 def _shown(value: Any, *, sign: bool = False) -> str:
     return "undefined" if value is None else f"{value:{'+' if sign else ''}.3f}"
-
-
-__all__ = [
-    "calibration",
-    "legend",
-    "level_histogram",
-    "level_probabilities",
-    "probability_bar",
-    "reliability",
-    "residuals",
-    "scatter",
-]

@@ -29,7 +29,8 @@ def tag(name: str, content: Any = "", /, **attributes: Any) -> Markup:
 def picture(parts: Sequence[Any], says: str, *, width: float = WIDTH, height: float = HEIGHT) -> Markup:
     """A whole picture that scales with its box; `says` describes it in words."""
     body = Markup("").join([tag("title", says), *parts])
-    return tag("svg", body, viewBox=f"0 0 {_short(width)} {_short(height)}", role="img", aria_label=says)
+    box, widest = f"0 0 {_short(width)} {_short(height)}", f"max-width:{width * 1.35:.0f}px"  # letters stay letters
+    return tag("svg", body, viewBox=box, style=widest, role="img", aria_label=says)
 
 
 def text(x: float, y: float, content: Any, *, anchor: str = "middle", cls: str = "t", **more: Any) -> Markup:
