@@ -13,8 +13,8 @@ LAYERS = [
     ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration"],
     ["data.collate", "score.engine", "train.checkpoints", "train.groups", "train.rating", "train.watch"],
     ["score", "train.trainer"],
-    ["train", "evaluate", "cluster", "testtime.reward"],
-    ["serve", "testtime", "ablation"],
+    ["train", "evaluate", "cluster"],
+    ["ablation"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
