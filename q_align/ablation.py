@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from q_align.config import RunConfig, resolve
 from q_align.data.sources import read_labels
 from q_align.errors import ConfigError, nearest
 from q_align.evaluate.metrics import plcc, srcc
@@ -123,31 +124,36 @@ def _start(folder: Path, seed: int, shape: dict[str, Any]) -> Path:
     return folder
 
 
-def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:
-    from q_align.config import resolve
-    from q_align.score.scorer import Scorer
-    from q_align.train.run import run
+def variant_config(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> RunConfig:
+    """The resolved configuration of one run; writes its YAML files beside the run.
 
+    Raises:
+        ConfigError: for unknown keys and wrong types, as `q-align train` does.
+    """
     home = folder / "runs" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}"
     variant = plan.variants[name]
     sections = {key: value for key, value in variant.items() if key != "sets"}
     sections["model"] = {**plan.base.get("model", {}), "path": str(start)}
-    chosen = variant.get("sets", list(plan.sets))
-    sections["data"] = {
-        **plan.base.get("data", {}),
-        "sets": [{"labels": str(labels[s]), "source": s} for s in chosen],
-    }
+    chosen = [{"labels": str(labels[s]), "source": s} for s in variant.get("sets", list(plan.sets))]
+    sections["data"] = {**plan.base.get("data", {}), "sets": chosen}
     sections["train"] = {**plan.base.get("train", {}), **variant.get("train", {})}
     sections["train"] |= {"seed": seed, "output_dir": str(home), "resume": True}
-    home.mkdir(parents=True, exist_ok=True)
-    (folder / "base.yaml").write_text(yaml.safe_dump(plan.base), encoding="utf-8")
-    file = folder / "variant.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    base, file = folder / "base.yaml", folder / "variant.yaml"
+    base.write_text(yaml.safe_dump(plan.base), encoding="utf-8")
     file.write_text(yaml.safe_dump(sections), encoding="utf-8")
-    config = resolve([folder / "base.yaml", file])
+    return resolve([base, file])
+
+
+def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:
+    from q_align.score.scorer import Scorer
+    from q_align.train.run import run
+
+    config = variant_config(plan, name, seed, start, labels, folder)
     started = time.perf_counter()
     run(config)
     seconds = time.perf_counter() - started
-    scorer = Scorer.from_pretrained(home, device="cpu", workers=0)
+    scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
         test = read_labels(path, source=which).split("test")

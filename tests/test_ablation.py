@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from q_align.ablation import ablate, read_plan, table
+from q_align.ablation import ablate, read_plan, table, variant_config
 from q_align.errors import ConfigError
 
 SET = {"contents": 12, "per_content": 4, "size": 64, "aesthetics": 0.0, "clips": 0.0, "test": 0.4}
@@ -50,6 +50,18 @@ def test_wrong_plans_are_refused(tmp_path: Path) -> None:
         path.write_text(yaml.safe_dump({**PLAN, **change}))
         with pytest.raises(ConfigError, match=problem):
             read_plan(path)
+
+
+def test_every_variant_of_the_shipped_plan_resolves(tmp_path: Path) -> None:
+    plan = read_plan(Path(__file__).parents[1] / "configs/ablate.yaml")
+    labels = {name: tmp_path / f"{name}.csv" for name in plan.sets}
+    for name, variant in plan.variants.items():
+        config = variant_config(plan, name, 7, tmp_path / "start", labels, tmp_path)
+        assert config.syllabus.name == variant["syllabus"]["name"]
+        assert [s.source for s in config.sets()] == variant.get("sets", list(plan.sets))
+        assert config.train.seed == 7
+        assert config.train.max_steps == plan.base["train"]["max_steps"]
+    assert len(plan.seeds) >= 3
 
 
 @pytest.mark.slow
