@@ -14,9 +14,9 @@ from q_align.model.backbone import Backbone
 ABOUT = {
     "name": "nano, the embedded model of q_align",
     "licence": "Apache-2.0",
-    "data": "generated media only (q-align data generate --preset pretrain): procedural scenes and packaged photographs, "
+    "data": "generated media only (q-align data generate --preset pretrain): procedural scenes, packaged photographs, "
     "graded distortions, simulated raters; no person's opinion",
-    "limits": "a demonstration and a base for fine-tuning; see docs/nano.md for what it was measured on and where it fails",
+    "limits": "a demonstration and a base for fine-tuning; docs/nano.md says where it fails",
 }
 
 

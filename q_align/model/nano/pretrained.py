@@ -15,6 +15,7 @@ from transformers import initialization as init
 
 from q_align.model.nano.network import Body
 from q_align.model.nano.shape import NanoShape
+from q_align.model.nano.vision import Place
 
 
 class NanoConfig(PretrainedConfig):
@@ -67,6 +68,8 @@ class NanoForRating(Body, PreTrainedModel):
             if module.in_channels == 3 and not getattr(module.weight, "_is_hf_initialized", False):
                 sharp = module.weight[: -len(module.weight) // 4]
                 sharp.data.sub_(sharp.data.mean((2, 3), keepdim=True)).mul_(3)
+        elif isinstance(module, Place):
+            init.zeros_(module.weight)
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):

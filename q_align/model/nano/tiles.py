@@ -3,9 +3,10 @@
 Shrinking a picture hides its distortions, so the pieces keep the pixels as they are; the views add what only the whole
 tells. A fixed grid: the same picture always gives the same tiles. Knows pixels; no model, no text.
 
-    up to one tile on both sides     the frame itself, one tile
-    larger                           a grid at native scale, evenly spread, plus the whole frame in one tile
-    longer than four tiles           also a grid over the frame shrunk to two tiles on its long side
+    up to one tile on both sides       the frame itself, one tile
+    up to as many tiles as allowed     a grid at native scale that covers it
+    larger                             pieces at native scale, evenly spread, plus the whole frame in one tile
+    and longer than four tiles         also a grid over the frame shrunk to two tiles on its long side
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ GRID = 8
 
 @dataclass(slots=True)
 class Tile:
-    """pixels: (h, w, 3) uint8. place: centre x and y in -1..1, log2 of the down-scaling, covered share, time 0..1."""
+    """One piece or view.
+
+    Attributes:
+        pixels: (h, w, 3) uint8.
+        place: centre x and y in -1..1, log2 of the down-scaling, log2 of the covered side, time in its video 0..1; all
+            zero for a whole frame at native scale.
+    """
 
     pixels: np.ndarray
     place: tuple[float, float, float, float, float]
@@ -43,6 +50,8 @@ def cut(frame: Image.Image, side: int, *, native: int = NATIVE, time: float = 0.
     if max(width, height) <= side:
         return grid(frame, side, most=1, shrunk=1.0, time=time)
     tiles = grid(frame, side, most=native, shrunk=1.0, time=time)
+    if math.ceil(width / side) * math.ceil(height / side) <= native:
+        return tiles
     longest = max(width, height)
     if longest > 4 * side and native >= 4:
         ratio = longest / (2 * side)
@@ -51,7 +60,7 @@ def cut(frame: Image.Image, side: int, *, native: int = NATIVE, time: float = 0.
     # squeezed to a square: all large frames then share one tile size, and go through the convolutions together
     whole = shrink(frame, (side, side))
     ratio = math.sqrt(width * height) / side
-    return [*tiles, Tile(np.asarray(whole), (0.0, 0.0, math.log2(max(ratio, 1e-3)), 1.0, time))]
+    return [*tiles, Tile(np.asarray(whole), (0.0, 0.0, math.log2(ratio), 0.0, time))]
 
 
 def shrink(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -69,7 +78,7 @@ def grid(frame: Image.Image, side: int, *, most: int, shrunk: float, time: float
         for left in spread(width - w, columns):
             x = (2 * left + w) / width - 1
             y = (2 * top + h) / height - 1
-            share = math.sqrt(w * h / (width * height))
+            share = math.log2(w * h / (width * height)) / 2
             pixels = np.asarray(frame.crop((left, top, left + w, top + h)))
             tiles.append(Tile(pixels, (x, y, math.log2(shrunk), share, time)))
     return tiles

@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from q_align.model.nano.shape import NanoShape
 
-# centre x, centre y, log2 of the down-scaling, share of the frame that the tile covers, time of the frame
+# numbers that say where a tile lies, see `q_align.model.nano.tiles.Tile`
 PLACE = 5
 
 
@@ -120,6 +120,10 @@ class Vision(nn.Module):
         return mean, ((square - mean * mean).clamp_min(0) + 1e-3).log() / 2
 
 
+class Place(nn.Linear):
+    """Where a tile lies, as a shift of its tokens. Begins at zero: places never seen in training shift nothing."""
+
+
 class Connector(nn.Module):
     """Statistics of a tile and its place -> visual tokens of the decoder's width."""
 
@@ -127,7 +131,7 @@ class Connector(nn.Module):
         super().__init__()
         self.inner = nn.Linear(2 * sum(shape.channels[1:]), 2 * shape.hidden)
         self.outer = nn.Linear(2 * shape.hidden, shape.hidden)
-        self.place = nn.Linear(PLACE, shape.hidden, bias=False)
+        self.place = Place(PLACE, shape.hidden, bias=False)
 
     def forward(self, statistics: Tensor, place: Tensor) -> Tensor:
         tokens = self.outer(F.gelu(self.inner(statistics.to(self.inner.weight.dtype))))  # (N, pool * pool, H)
