@@ -38,6 +38,7 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "tensorboard")
     os.environ.setdefault("WANDB_PROJECT", "q_align")
     os.environ.setdefault("WANDB_DIR", str(folder.parent))
+    precision = _precision() if train.precision == "auto" else train.precision
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=train.epochs,
@@ -50,8 +51,8 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         warmup_steps=train.warmup,
         lr_scheduler_type=train.schedule,
         max_grad_norm=train.max_grad_norm,
-        bf16=train.precision == "bf16",
-        fp16=train.precision == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         torch_compile=train.compile,
         use_liger_kernel=train.liger,
         dataloader_num_workers=train.workers,
@@ -74,3 +75,13 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         average_tokens_across_devices=False,
         ddp_find_unused_parameters=train.unused_parameters,
     )
+
+
+def _precision() -> str:
+    """bf16 where the device has instructions for it; emulating it is slower than fp32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
