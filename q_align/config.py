@@ -106,7 +106,7 @@ class TrainConfig:
     warmup: float = 0.03  # share of the steps
     schedule: str = "cosine"
     max_grad_norm: float = 1.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto: bf16 where the device computes in it, else fp32
     checkpointing: bool | list[str] = False  # recompute activations: less memory, a third more time; true, or parts
     engine: Literal["auto", "zero2", "zero3", "zero3_offload", "fsdp"] = "auto"  # how several devices share the model
     devices: int | None = None  # processes that must take part, else the run refuses to start; None: any
