@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     add("--per-frame", action="store_true", help="add the value of each frame of a video")
 
     run_ = parser.add_argument_group("running")
-    run_.add_argument("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU 1)")
+    run_.add_argument("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU up to 8)")
     run_.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one per core, at most 16)")
     run_.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
     run_.add_argument("--devices", metavar="A,B", help="one process on each, into one folder: cuda:0,cuda:1")

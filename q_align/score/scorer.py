@@ -31,6 +31,7 @@ from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
 
 AUTO = "auto"
+CACHED_PIXELS = 2**17  # per forward pass on one core; measured with the embedded model (docs/scoring.md)
 _said: set[str] = set()  # what is worth saying once per process
 
 
@@ -40,8 +41,8 @@ class Scorer:
     Args:
         backbone: model, encoder and card.
         device: "cuda", "mps", "cpu" ...; None takes the best one that is there.
-        batch_size: frames per forward pass; scores do not depend on it. None: 16, and 1 on a processor, where each
-            worker runs the model and larger batches only fall out of its cache.
+        batch_size: frames per forward pass; scores do not depend on it. None: 16, and on a processor up to 8, as long
+            as they are small: each worker runs the model there, and larger batches only fall out of its cache.
         workers: threads that decode and encode; None: one per processor core, at most 16; 0: none.
         spec: how media are looked at; None repeats what the model was trained with.
         limits: what is refused (see `q_align.media.Limits`).
@@ -76,7 +77,8 @@ class Scorer:
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
             self.model = self.model.to(torch.device(device) if device else best_device())
         self.device = next(self.model.parameters()).device
-        self.batch_size = batch_size or (1 if self.device.type == "cpu" else 16)
+        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 16)
+        self.batch_pixels = CACHED_PIXELS if batch_size is None and self.device.type == "cpu" else 0
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if compile:
             self.model = torch.compile(self.model, dynamic=True)
@@ -163,6 +165,7 @@ class Scorer:
             encoder,
             self._forward,
             batch_size=self.batch_size,
+            batch_pixels=self.batch_pixels,
             workers=workers,
             parallel=self.device.type == "cpu",
             # several tasks of one medium: its frames are looked at once

@@ -107,6 +107,21 @@ def test_batches_hold_frames_not_inputs() -> None:
     assert all(frames <= 8 for frames in seen if frames not in range(9, 13)) and max(seen) == 12
 
 
+def test_batches_hold_so_many_pixels() -> None:
+    seen = []
+
+    def forward(batch: dict[str, Tensor]) -> object:
+        seen.append(batch["x"][:, 0].tolist())
+        return lambda: batch["x"]
+
+    made = engine(batch_size=8, batch_pixels=400, window=40)
+    made.forward = forward  # type: ignore[assignment]
+    out = list(made.run(range(40), lambda i: Loaded(i, [size_turn(20 if i % 2 else 200)])))
+    assert [one.item for one in out] == list(range(40))
+    assert {len(widths) for widths in seen if widths[0] == 20} == {5}, "five of 20 x 4 pixels"
+    assert {len(widths) for widths in seen if widths[0] == 200} == {1}, "one is more than the bound, and passes alone"
+
+
 def test_out_of_memory_halves_the_batch() -> None:
     def forward(batch: dict[str, Tensor]) -> object:
         if len(batch["x"]) > 3 or 21.0 in batch["x"]:

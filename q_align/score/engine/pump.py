@@ -36,6 +36,8 @@ class Engine:
         encoder: turns -> model inputs.
         forward: see `Forward`.
         batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
+        batch_pixels: a batch holds at most so many, or one medium; 0: any number. A processor is fastest with what
+            stays in its caches.
         workers: threads that load and encode; 0 does all in the caller's thread.
         parallel: the workers run the model too.
         share: (turns, asks) -> model inputs of several questions about the same frames; `forward` then gives (B, n, K).
@@ -47,6 +49,7 @@ class Engine:
     encoder: Encoder
     forward: Forward
     batch_size: int = 16
+    batch_pixels: int = 0
     workers: int = 0
     parallel: bool = False
     share: Callable[[Sequence[Turn], Sequence[tuple[str, str]]], Batch] | None = None
@@ -121,14 +124,16 @@ class Engine:
 
     def _cut(self, chunk: list[Part]) -> Iterator[list[Part]]:
         batch: list[Part] = []
-        frames = 0
+        frames = pixels = 0
         for part in sorted(chunk, key=lambda p: (p.asks, p.size)):
-            weight = len(part.turn.frames)
-            if batch and (frames + weight > self.batch_size or part.asks != batch[0].asks):
+            weight, area, _ = part.size
+            full = frames + weight > self.batch_size or 0 < self.batch_pixels < pixels + area
+            if batch and (full or part.asks != batch[0].asks):
                 yield batch
-                batch, frames = [], 0
+                batch, frames, pixels = [], 0, 0
             batch.append(part)
             frames += weight
+            pixels += area
         if batch:
             yield batch
         elif not chunk:
