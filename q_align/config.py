@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from q_align.config_keys import check_keys, check_overrides
 from q_align.errors import ConfigError, nearest
 from q_align.levels import VALUES, WORDS, LevelScheme
 from q_align.types import MediaSpec
@@ -77,6 +78,8 @@ class DataConfig:
     crop: int | None = None  # random crops of at most this many pixels a side, at native scale; None: whole frames
     temperature: float = 1.0  # of mixing sets by size: 1 as they are, towards 0 all alike
     balance: bool = True  # every batch holds the tasks in the proportions of the epoch
+    cache: str | None = None  # folder that keeps opened media for the next epochs and runs; wants media.max_pixels
+    fast_decode: bool = False  # training decodes large JPEGs at a reduced scale: faster, pixels differ a little
     bucket: bool = False  # images of like size share a batch: less padding; reads every image's header first
 
 
@@ -172,14 +175,14 @@ def resolve(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> RunCo
         ConfigError: for a missing or malformed file, an unknown key (with the nearest valid one), or a wrong type.
     """
     for file in files:
-        _check_keys(_read(file), RunConfig, str(file))
-    _check_overrides(overrides)
+        check_keys(_read(file), RunConfig, str(file))
+    check_overrides(overrides, RunConfig, FREE)
     from jsonargparse import ArgumentParser
     from jsonargparse import Namespace as Parsed
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
-    for name, section in _hints(RunConfig).items():
+    for name, section in typing.get_type_hints(RunConfig).items():
         parser.add_argument(f"--{name}", type=section)
     arguments = [word for file in files for word in ("--config", str(file))]
     try:
@@ -205,6 +208,8 @@ def _check_values(config: RunConfig) -> None:
         (config.media.fps > 0, "media.fps", config.media.fps, "positive"),
         (config.media.max_frames > 0, "media.max_frames", config.media.max_frames, "positive"),
     ]
+    if data.cache and config.media.max_pixels is None:
+        raise ConfigError("data.cache keeps media as large as they are; set media.max_pixels to what the model needs")
     for fine, key, value, wanted in checks:
         if not fine:
             raise ConfigError(f"{key} must be {wanted}, got {value}")
@@ -225,60 +230,6 @@ def _read(file: str | Path) -> dict[str, Any]:
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections such as `train:`, got {type(tree).__name__}")
     return tree or {}
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _nested(hint: Any) -> type | None:
-    """The dataclass inside a type hint (`X`, `list[X]`), if there is one."""
-    for part in (hint, *typing.get_args(hint)):
-        if isinstance(part, type) and dataclasses.is_dataclass(part):
-            return part
-    return None
-
-
-def _check_keys(tree: Any, cls: type, where: str, prefix: str = "") -> None:
-    if isinstance(tree, list):
-        for item in tree:
-            _check_keys(item, cls, where, prefix)
-    if not isinstance(tree, dict):
-        return
-    hints = _hints(cls)
-    for key, value in tree.items():
-        if key not in hints:
-            raise ConfigError(f"{where}: unknown key {prefix}{key}{_suggest(str(key), prefix)}")
-        inner = _nested(hints[key])
-        if inner is not None:
-            _check_keys(value, inner, where, f"{prefix}{key}.")
-
-
-def _all_keys(cls: type = RunConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for name, hint in _hints(cls).items():
-        inner = _nested(hint)
-        keys.append(f"{prefix}{name}")
-        keys += _all_keys(inner, f"{prefix}{name}.") if inner else []
-    return keys
-
-
-def _suggest(key: str, prefix: str) -> str:
-    """The nearest valid key: one of the same section if any is close, else one of any section."""
-    keys = _all_keys()
-    siblings = [k for k in keys if k.startswith(prefix) and "." not in k[len(prefix) :]]
-    return nearest(f"{prefix}{key}", siblings) or nearest(f"{prefix}{key}", keys)
-
-
-def _check_overrides(overrides: Sequence[str]) -> None:
-    keys = set(_all_keys())
-    for word in overrides:
-        if not word.startswith("--"):
-            continue
-        name = word[2:].split("=", 1)[0]
-        if name not in keys and name.rsplit(".", 1)[0] not in FREE:
-            section = f"{name.rsplit('.', 1)[0]}." if "." in name else ""
-            raise ConfigError(f"unknown key --{name}{_suggest(name.removeprefix(section), section)}")
 
 
 def _one_line(error: Exception) -> str:

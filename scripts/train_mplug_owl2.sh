@@ -19,9 +19,5 @@ if [ ! -f "$configs/$recipe.yaml" ]; then
 fi
 case $recipe in lora_*) common=lora ;; *) common=full ;; esac
 cd "$data" # the recipes name their labels relative to it
-python=$root/.venv/bin/python
-gpus=$("$python" -c 'import torch; print(torch.cuda.device_count())')
-launch=("$python")
-if [ "$gpus" -gt 1 ]; then launch=("$python" -m torch.distributed.run --nproc-per-node "$gpus"); fi
-exec "${launch[@]}" -m q_align train --config "$configs/$common.yaml" --config "$configs/$recipe.yaml" \
+exec bash "$root/scripts/train.sh" --config "$configs/$common.yaml" --config "$configs/$recipe.yaml" \
   --train.output_dir "$out" "$@"

@@ -8,10 +8,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log"],
-    ["levels", "tasks"],
+    ["levels", "tasks", "config_keys"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
-    ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration"],
-    ["data.collate", "score.engine", "train.checkpoints", "train.groups", "train.rating", "train.watch"],
+    ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    ["data.collate", "score.engine", "train.faults", "train.groups", "train.rating", "train.watch"],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster"],
     ["ablation"],

@@ -65,19 +65,27 @@ class RatedMedia(Dataset[Rated]):
     """
 
     def __init__(
-        self, sets: Sequence[Labels], card: ModelCard, answer: Callable[[float], str], asking: Asking | None = None
+        self,
+        sets: Sequence[Labels],
+        card: ModelCard,
+        answer: Callable[[float], str],
+        asking: Asking | None = None,
+        *,
+        read: Callable[..., Any] | None = None,
     ) -> None:
         """Args:
         sets: labelled sets.
         card: questions, stems and media budget of the model.
         answer: the word (or text) that completes the stem for a MOS on the level scale.
         asking: None when evaluating: the scoring question, whole frames.
+        read: opens media, in place of `open_frames` (see `q_align.data.cache`).
         """
         self.sets = list(sets)
         self.card = card
         self.spec = to_open(card.family, card.media)
         self.answer = answer
         self.asking = asking
+        self.read = read
         self.ends = np.cumsum([len(labels) for labels in sets])
         # opinions are compared within one set and one task only
         self.names: list[str] = []
@@ -102,7 +110,7 @@ class RatedMedia(Dataset[Rated]):
         task = TASKS[sample.task]
         error = None
         try:
-            frames, _ = open_frames(sample.media, self.spec, video=task.medium == "video")
+            frames, _ = (self.read or open_frames)(sample.media, self.spec, video=task.medium == "video")
         except MediaError as reason:
             # reported by the trainer, up to train.max_bad_media
             error, frames = str(reason), [Image.new("RGB", BLANK, "gray")]

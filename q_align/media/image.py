@@ -6,7 +6,7 @@ Knows formats and limits; no video, no model. The same function serves training 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,15 @@ FORMATS = (
 )
 
 
-def open_image(media: Media, *, limits: Limits = LIMITS) -> Image.Image:
+def open_image(media: Media, *, limits: Limits = LIMITS, enough: int | None = None) -> Image.Image:
     """Opens one picture as upright 8-bit RGB; of an animation the first frame.
+
+    Args:
+        media: a path, bytes, a file object, an array or a Pillow image.
+        limits: what is refused.
+        enough: a JPEG may be decoded at half, a quarter or an eighth of its scale as long as so many pixels are left.
+            Several times faster for large photographs; pixels then differ a little from decoding the whole and
+            shrinking it, so that scores differ too. None: always the whole.
 
     Raises:
         MediaError: when it is missing, empty, damaged, no picture, or beyond the limits; the message names it.
@@ -38,7 +45,7 @@ def open_image(media: Media, *, limits: Limits = LIMITS) -> Image.Image:
         elif isinstance(media, Image.Image):
             image = media
         else:
-            image = _decode(media, name, limits)
+            image = _decode(media, name, limits, enough)
         check_pixels(name, image.size, limits)
         return to_rgb(image)
     except MediaError as error:
@@ -69,7 +76,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _decode(media: Media, name: str, limits: Limits) -> Image.Image:
+def _decode(media: Media, name: str, limits: Limits, enough: int | None) -> Image.Image:
     source = open_source(media, limits)
     if isinstance(source, Path):
         check_size(name, source.stat().st_size, limits)
@@ -80,6 +87,10 @@ def _decode(media: Media, name: str, limits: Limits) -> Image.Image:
     except PermissionError as error:
         raise MediaError(f"{name}: no permission to read it") from error
     check_pixels(name, image.size, limits)  # the header is enough; nothing is decoded yet
+    if enough is not None:
+        scale = sqrt(enough / (image.width * image.height))
+        # for JPEG only; anything else ignores it
+        image.draft(None, (ceil(image.width * scale), ceil(image.height * scale)))
     image.load()  # closes the file
     return image
 

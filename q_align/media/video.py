@@ -100,7 +100,12 @@ def sniff(start: bytes) -> bool | None:
 
 
 def open_frames(
-    media: Media, spec: MediaSpec | None = None, *, video: bool | None = None, limits: Limits = LIMITS
+    media: Media,
+    spec: MediaSpec | None = None,
+    *,
+    video: bool | None = None,
+    limits: Limits = LIMITS,
+    reduced: bool = False,
 ) -> tuple[list[Image.Image], str | None]:
     """Opens what an encoder sees: one picture, or the sampled frames of a video, within the pixel budget.
 
@@ -109,6 +114,7 @@ def open_frames(
         spec: how a video is sampled and how large a frame may be.
         video: whether the medium is a video; None finds out.
         limits: what is refused.
+        reduced: decode JPEGs at a reduced scale where the pixel budget allows it (see `open_image`).
 
     Returns:
         At least one RGB frame, and a warning (one line) when a damaged video gave only some of its frames.
@@ -120,7 +126,8 @@ def open_frames(
     if video is None:
         video = is_video(media)
     if not video:
-        image = open_image(media, limits=limits)
+        enough = spec.max_pixels if reduced and not spec.tiles else None
+        image = open_image(media, limits=limits, enough=enough)
         return [image if spec.tiles else shrink(image, spec.max_pixels)], None  # tiles are cut at native scale
     if isinstance(media, (list, tuple)) or (isinstance(media, np.ndarray) and media.ndim == 4):
         return _given(media, spec, limits), None

@@ -5,7 +5,6 @@ Knows no file formats and no configuration; `train.run` builds one.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,18 +20,15 @@ from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.collate import Collator, RatedMedia
 from q_align.data.draws import Draws
-from q_align.errors import MediaError, QAlignError
+from q_align.errors import MediaError
 from q_align.model.backbone import Backbone
 from q_align.model.predict import predict
 from q_align.syllabus.base import Prediction, Syllabus, Targets
 from q_align.train import checkpoints
+from q_align.train.faults import full, stop_at_nan
 from q_align.train.groups import parameter_groups
 from q_align.train.rating import rating_metrics
 from q_align.train.watch import Watch
-
-
-class TrainingError(QAlignError):
-    """Training cannot go on; says at which step and why."""
 
 
 @dataclass(slots=True)
@@ -138,32 +134,15 @@ class RatingTrainer(Trainer):
             terms = {"none": prediction.level_logp.sum() * 0.0}
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
-            self.stop_at_nan(terms, inputs["index"], training=model.training)
+            dataset = self.train_dataset if model.training else self.eval_dataset
+            assert isinstance(dataset, RatedMedia)
+            samples = [dataset.sample(int(i)) for i in inputs["index"]]
+            place = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
+            stop_at_nan(self.state.global_step, terms, samples, place)
         if model.training:
             for name, value in terms.items():
                 self.terms[name].append(value.detach())
         return (loss, prediction) if return_outputs else loss
-
-    def stop_at_nan(self, terms: Mapping[str, Tensor], index: Tensor, *, training: bool) -> None:
-        """Writes down which media made the loss infinite, and ends the run.
-
-        Raises:
-            TrainingError: always.
-        """
-        dataset = self.train_dataset if training else self.eval_dataset
-        assert isinstance(dataset, RatedMedia)
-        samples = [dataset.sample(int(i)) for i in index]
-        values = {name: value.item() for name, value in terms.items()}
-        record = {"step": self.state.global_step, "loss": values, "media": [[s.source, s.id] for s in samples]}
-        path = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        shown = ", ".join(s.id for s in samples[:4]) + (f" and {len(samples) - 4} more" if len(samples) > 4 else "")
-        raise TrainingError(
-            f"step {self.state.global_step}: the loss is not finite "
-            f"({', '.join(f'{name} {value}' for name, value in values.items())}) on {shown} (all in {path}); "
-            f"lower train.lr, or use train.precision bf16 or fp32"
-        )
 
     def note_broken(self, reasons: list[str]) -> None:
         """Remembers unreadable media; too many of them stop the run."""
@@ -241,22 +220,13 @@ class RatingTrainer(Trainer):
                     checkpoints.finish(self.staging / f"checkpoint-{self.state.global_step}", folder)
             except Exception as error:
                 if checkpoints.no_room(error):
-                    raise self._full(folder) from error
+                    raise full(folder, self.state.global_step) from error
                 raise
             finally:
                 self.staging = None
             if self.args.should_save:
                 checkpoints.prune(folder, self.options.keep)
             self.accelerator.wait_for_everyone()
-
-    def _full(self, folder: Path) -> TrainingError:
-        checkpoints.stage(folder)  # gives back what the half checkpoint took
-        last = checkpoints.last(folder)
-        kept = f"{last.name} is kept" if last else "there was none before it"
-        return TrainingError(
-            f"{folder}: no room for the checkpoint of step {self.state.global_step}; {kept}; free some space (or lower "
-            f"train.keep) and go on with --train.resume true"
-        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)

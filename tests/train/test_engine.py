@@ -1,0 +1,113 @@
+"""Launches that would train in one process, or in several that know nothing of each other, are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from q_align.config import RunConfig
+from q_align.errors import ConfigError
+from q_align.train.engine import FOLDER, check_launch, check_started, engine_settings, plain_names
+
+ENGINES = ("zero2", "zero3", "zero3_offload", "fsdp")
+
+
+@pytest.mark.parametrize(
+    ("engine", "devices", "environ", "gpus"),
+    [
+        ("auto", None, {}, 0),
+        ("auto", None, {}, 1),
+        ("auto", 1, {}, 1),
+        ("auto", 2, {"WORLD_SIZE": "2", "MASTER_ADDR": "here"}, 2),
+        ("zero3", None, {"WORLD_SIZE": "1", "MASTER_ADDR": "here"}, 1),
+        ("fsdp", None, {"WORLD_SIZE": "8", "SLURM_STEP_NUM_TASKS": "8"}, 8),
+        ("auto", None, {"SLURM_STEP_NUM_TASKS": "1"}, 1),
+    ],
+)
+def test_good_launches_pass(engine: str, devices: int | None, environ: dict[str, str], gpus: int) -> None:
+    check_launch(engine, devices, environ, gpus=gpus)
+
+
+@pytest.mark.parametrize(
+    ("engine", "devices", "environ", "gpus", "says"),
+    [
+        ("auto", 2, {}, 0, "train.devices is 2, but 1 processes"),
+        ("auto", 4, {"WORLD_SIZE": "2"}, 2, "train.devices is 4, but 2 processes"),
+        ("auto", None, {"SLURM_STEP_NUM_TASKS": "4"}, 1, "SLURM_STEP_NUM_TASKS is 4"),
+        ("auto", None, {"OMPI_COMM_WORLD_SIZE": "2"}, 1, "OMPI_COMM_WORLD_SIZE is 2"),
+        ("auto", None, {"MASTER_ADDR": "127.0.0.1"}, 0, "only one process would train"),
+        ("auto", None, {}, 4, "4 GPUs, but one process"),
+        ("zero2", None, {}, 1, "zero2"),
+        ("fsdp", None, {"WORLD_SIZE": "2"}, 0, "fsdp needs GPUs"),
+    ],
+)
+def test_broken_launches_are_refused(
+    engine: str, devices: int | None, environ: dict[str, str], gpus: int, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        check_launch(engine, devices, environ, gpus=gpus)
+    assert "scripts/train.sh" in str(error.value) or "zero3" in str(error.value)
+
+
+def accelerator(processes: int, kind: str) -> SimpleNamespace:
+    return SimpleNamespace(num_processes=processes, distributed_type=SimpleNamespace(name=kind))
+
+
+def test_a_library_that_fell_back_is_found_out() -> None:
+    check_started(accelerator(1, "NO"), "auto", {})
+    check_started(accelerator(2, "MULTI_CPU"), "auto", {"WORLD_SIZE": "2"})
+    check_started(accelerator(2, "DEEPSPEED"), "zero3", {"WORLD_SIZE": "2"})
+    with pytest.raises(ConfigError, match="2 processes were started, but 1 train together"):
+        check_started(accelerator(1, "NO"), "auto", {"WORLD_SIZE": "2"})
+    with pytest.raises(ConfigError, match="engine is fsdp, but the libraries chose MULTI_CPU"):
+        check_started(accelerator(2, "MULTI_CPU"), "fsdp", {"WORLD_SIZE": "2"})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_has_its_file(engine: str) -> None:
+    settings = json.loads((FOLDER / f"{engine}.json").read_text())
+    assert json.dumps(settings) in json.dumps(engine_settings(engine))
+    if engine != "fsdp":
+        assert settings["zero_optimization"]["stage"] == int(engine[4])
+        assert "train_batch_size" not in settings  # "auto" there fails when the model is built after the arguments
+    RunConfig().train.engine = engine  # type: ignore[assignment]
+
+
+def test_only_renamings_that_applied_are_undone() -> None:
+    used, unused = (SimpleNamespace(was_used=lambda flag=flag: flag) for flag in (True, False))
+    model = SimpleNamespace(_weight_conversions=[used, unused])
+    plain_names(model)
+    assert model._weight_conversions == [used]
+    plain_names(SimpleNamespace())
+
+
+def test_the_launcher_of_the_library_is_refused(tiny: Path, rated: Path, tmp_path: Path) -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process; this is what it looks like from inside."""
+    words = ["--model.path", str(tiny), "--data.train", str(rated), "--train.output_dir", str(tmp_path / "run")]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    env = {name: value for name, value in env.items() if name != "WORLD_SIZE"}
+    command = [sys.executable, "-m", "q_align", "train", *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "only one process would train" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["auto", "zero3"])
+def test_two_processes_train_what_one_does(engine: str, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "bench" / "train_parallel.py"
+    mode = "ddp" if engine == "auto" else engine
+    output = tmp_path / "found.json"
+    command = [sys.executable, str(script), "--models", "nano", "--modes", mode, "--output", str(output)]
+    subprocess.run(command, check=True, timeout=900)
+    found = json.loads(output.read_text())["models"]["nano"][mode]
+    assert found["largest_difference"] < 1e-4 < found["largest_movement"]
+    assert found["same_names_as_one_process"]
+    assert found["media_counted_per_evaluation"] == [8]
