@@ -37,7 +37,7 @@ def implied_range(mos: np.ndarray, level: np.ndarray, levels: int) -> Implied | 
         levels: K.
 
     Returns:
-        None where fewer than two borders can be seen.
+        None where fewer than two borders can be seen, or all of them in one gap of the data.
     """
     known = level >= 0
     order = np.argsort(mos[known], kind="stable")
@@ -60,7 +60,7 @@ def implied_range(mos: np.ndarray, level: np.ndarray, levels: int) -> Implied | 
     return _solve(np.array(shares), np.array(below), np.array(above), strays)
 
 
-def _solve(shares: np.ndarray, below: np.ndarray, above: np.ndarray, strays: int) -> Implied:
+def _solve(shares: np.ndarray, below: np.ndarray, above: np.ndarray, strays: int) -> Implied | None:
     """below <= low + share (high - low) <= above for every border, with the least slack."""
     from scipy.optimize import linprog
 
@@ -78,6 +78,8 @@ def _solve(shares: np.ndarray, below: np.ndarray, above: np.ndarray, strays: int
     digits = 5 - int(np.floor(np.log10(above[-1] - below[0])))
     corners = np.round(ends, digits)  # (4, 3): lowest and highest low, lowest and highest high
     low, high = np.round(np.mean(ends, axis=0)[:2], digits) + 0.0
+    if not low < high:
+        return None  # all borders in one gap of the data
     between = (corners[0, 0], corners[1, 0]), (corners[2, 1], corners[3, 1])
     return Implied(
         float(low), float(high), *((float(a), float(b)) for a, b in between), round(float(slack), digits), strays

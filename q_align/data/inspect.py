@@ -86,7 +86,8 @@ def _conversion(labels: Labels, hard: np.ndarray) -> dict[str, dict[str, float]]
 
 def _own_levels(labels: Labels, hard: np.ndarray) -> dict[str, Any] | None:
     words = list(labels.scheme.words)
-    index = pc.fill_null(pc.index_in(labels.table.column("level"), value_set=pa.array(words, _type(labels))), -1)
+    given = pc.cast(labels.table.column("level"), pa.large_string())
+    index = pc.fill_null(pc.index_in(given, value_set=pa.array(words, given.type)), -1)
     own = index.to_numpy()
     known = own >= 0
     if not known.any():
@@ -107,10 +108,6 @@ def _own_levels(labels: Labels, hard: np.ndarray) -> dict[str, Any] | None:
         result["implied_strays"] = found.strays
         result["implied_conversion"] = {"srcc": srcc(sign * raw, values), "plcc": plcc(sign * raw, values)}
     return result
-
-
-def _type(labels: Labels) -> Any:
-    return labels.table.schema.field("level").type
 
 
 def _unit(labels: Labels) -> float:

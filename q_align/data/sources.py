@@ -27,6 +27,7 @@ from q_align.tasks import TASKS
 INPUTS = ("mos", "std", "split", "task", "content", "id", "question", "votes")
 MEDIA = ("media", "image", "video", "path")
 VIDEO = rf"(?i)({'|'.join(re.escape(suffix) for suffix in sorted(SUFFIXES))})$"
+LISTED = 100  # rows that a report names; it counts them all
 # Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
 PART = re.compile(r"(?i)(?<![a-z0-9])(train|test|val|validation|split(_?\d+)?)(?![a-z0-9])")
 PLAIN = ("", "labels", "label", "data", "metadata", "index", "mos")
@@ -71,6 +72,8 @@ def read_labels(
             raise LabelError(f"{path}: none of {report['rows']} records has a medium and a score (gt_score, id)")
         if report["without_score"]:
             log.warning("%s: %d records without a score are left out", path, report["without_score"])
+    elif "level" in table.column_names:
+        report |= _unknown_levels(table, scheme)
     media_column = _media_column(table, path)
     columns: dict[str, Any] = {}
     names = pc.cast(table.column(media_column), pa.large_string())
@@ -108,6 +111,17 @@ def read_labels(
     report["with_std"] = int((~np.isnan(std)).sum())
     whole = pa.table(columns).combine_chunks()
     return Labels(whole, name, mos_range, higher_is_better, scheme, report)
+
+
+def _unknown_levels(table: pa.Table, scheme: LevelScheme) -> dict[str, Any]:
+    """Level words that the scheme does not know, counted; the level that is taught comes from the MOS in any case."""
+    levels = _text(table, "level")
+    unknown = pc.and_(pc.invert(pc.is_in(levels, value_set=pa.array(scheme.words, levels.type))), pc.is_valid(levels))
+    rows = np.flatnonzero(unknown.to_numpy())
+    return {
+        "off_vocabulary": len(rows),
+        "off_vocabulary_rows": [f"row {row + 1}: {levels[int(row)]}" for row in rows[:LISTED]],
+    }
 
 
 def _source(path: Path) -> str:

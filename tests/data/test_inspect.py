@@ -71,6 +71,18 @@ def test_numbers(tmp_path: Path) -> None:
     assert found["own_levels"] is None
 
 
+def test_level_words_that_nobody_taught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "set.csv"
+    path.write_text("image,mos,level\n" + "".join(f"{i},{i},{w}\n" for i, w in enumerate(["bad", "awful", "", "good"])))
+    assert run("inspect", str(path)) == 0
+    out = capsys.readouterr().out
+    assert "off-vocabulary 1," in out
+    assert "off-vocabulary: row 2: awful" in out
+    assert "agreement 50.00% of 2 rows" in out  # 3 of 0..3 is excellent
+    path.write_text("image,mos,level\na,1,7\nb,2,8\n")  # a column of ours by name only
+    assert inspect(read_labels(path))["own_levels"] is None
+
+
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_parser(parser.add_subparsers())
