@@ -158,7 +158,8 @@ class Terminal:
         if self.hold:
             self.kept.append(row)
         if row["error"] and not self.as_json:
-            print(f"q-align: {' '.join(row['error'].split())}", file=sys.stderr, flush=True)
+            named = "" if row["error"].startswith(row["id"]) else f"{_printable(row['id'])}: "
+            print(f"q-align: {named}{' '.join(row['error'].split())}", file=sys.stderr, flush=True)
         elif not self.show:
             return  # only those selected are shown, at the end
         elif self.as_json:

@@ -17,6 +17,7 @@ from q_align.cluster.manifest import Unit, read_unit
 from q_align.errors import MediaError
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.image import one_line
+from q_align.media.source import resolve
 from q_align.types import Item, MediaSpec, Score
 
 DECODED = pa.schema(
@@ -51,8 +52,9 @@ def decode_unit(unit: Unit, *, root: str | None, spec: MediaSpec, limits: Limits
 def _decode(item: Item, spec: MediaSpec, limits: Limits) -> dict[str, Any]:
     row: dict[str, Any] = {"id": item.id, "task": item.task, "frames": [], "sizes": []}
     try:
-        video = is_video(item.media)
-        frames, row["warning"] = open_frames(item.media, spec, video=video, limits=limits)
+        media = resolve(item.media, limits)
+        video = is_video(media)
+        frames, row["warning"] = open_frames(media, spec, video=video, limits=limits)
     except Exception as error:  # recorded in the row
         return row | {"error": one_line(error)}
     row["video"] = video

@@ -66,6 +66,18 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
     return io.BytesIO(data)
 
 
+def resolve(media: Any, limits: Limits = LIMITS) -> Any:
+    """Bytes in place of what can be read only once (addresses, file objects); anything else as it is.
+
+    Raises:
+        MediaError: see `open_source`.
+    """
+    if is_url(media) or hasattr(media, "read"):
+        source = open_source(media, limits)
+        return source.getvalue() if isinstance(source, io.BytesIO) else source
+    return media
+
+
 def check_size(name: str, size: int, limits: Limits) -> None:
     if size > limits.max_bytes:
         raise MediaError(f"{name}: {size} bytes is above the limit of {limits.max_bytes} (Limits.max_bytes)")

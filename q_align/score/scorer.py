@@ -19,6 +19,7 @@ from q_align.errors import ConfigError, MediaError
 from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
+from q_align.media.source import resolve
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder, read_numbers
@@ -144,6 +145,8 @@ class Scorer:
             ConfigError: for an unknown task.
             MediaError: with on_error="raise".
         """
+        if isinstance(items, (str, bytes, os.PathLike)):
+            raise ConfigError(f"stream takes a list of media, got one {type(items).__name__}; use score for one medium")
         if on_error not in ("row", "raise"):
             raise ConfigError(f"on_error must be 'row' or 'raise', got {on_error!r}")
         for name in _names(task):
@@ -182,13 +185,14 @@ class Scorer:
     def _load(self, asked: tuple[Item, tuple[str, ...]], *, per_frame: bool) -> Loaded[tuple[Item, tuple[str, ...]]]:
         """Opens a medium once, and asks about it once per task; runs in a worker thread."""
         item, tasks = asked
-        video = is_video(item.media)
+        media = resolve(item.media, self.limits)
+        video = is_video(media)
         names = [("vqa" if video else "iqa") if name == AUTO else name for name in tasks]
         for name in names:
             get_task(name)
             if name not in self.card.tasks:
                 _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
-        frames, warning = open_frames(item.media, self.spec, video=video, limits=self.limits)
+        frames, warning = open_frames(media, self.spec, video=video, limits=self.limits)
         views = [frames, *([frame] for frame in frames if video and per_frame)]
         turns: list[Turn | None] = [
             Turn(view, self.card.question(name), self.card.stem(name), video=video) for view in views for name in names

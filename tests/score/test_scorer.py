@@ -105,6 +105,25 @@ def test_every_kind_of_medium(nano: Backbone, pictures: list[Path]) -> None:
     assert video.value is not None and next(iter(scorer.stream([[image, image]]))).task == "vqa"
 
 
+def test_streams_that_can_be_read_once(nano: Backbone, pictures: list[Path]) -> None:
+    class Once:
+        """Like a socket or standard input: no way back."""
+
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def read(self, count: int) -> bytes:
+            data, self.data = self.data[:count], self.data[count:]
+            return data
+
+    scorer = Scorer(nano, device="cpu", workers=0)
+    once = scorer.score(Once(pictures[0].read_bytes()))  # type: ignore[arg-type]
+    assert once.value == scorer.score(pictures[0]).value
+    for one in (str(pictures[0]), pictures[0], b"data"):
+        with pytest.raises(ConfigError, match="use score"):
+            scorer.stream(one)  # type: ignore[arg-type]
+
+
 def test_failures_are_rows_in_place(nano: Backbone, pictures: list[Path], tmp_path: Path) -> None:
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(pictures[0].read_bytes()[:-200])

@@ -1,0 +1,79 @@
+"""What people write on a command line, and how many items it stands for."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from q_align.errors import MediaError
+from q_align.media.count import count
+from q_align.media.expand import expand, tar_members
+from q_align.media.source import Broken
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/2.jpg", "a/1.PNG", "a/deep/3.mp4", "a/notes.md", "b/4.webp"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path
+
+
+def ids(*words: str, **options: str) -> list[str]:
+    found = [item.id for item in expand(words, **options)]
+    counted = count(words)
+    assert counted is None or counted == len(found)
+    return found
+
+
+def test_files_folders_and_globs(folder: Path) -> None:
+    assert ids("a/2.jpg", "b") == ["a/2.jpg", "b/4.webp"]
+    assert ids("a") == ["a/1.PNG", "a/2.jpg", "a/deep/3.mp4"], "by name, folders below after files, no other files"
+    assert ids("*/[0-9].*") == ["a/1.PNG", "a/2.jpg", "b/4.webp"]
+    assert ids("**/*.mp4") == ["a/deep/3.mp4"]
+    assert ids("nothing*.jpg", "absent.jpg") == ["nothing*.jpg", "absent.jpg"], "they fail in their rows"
+    assert ids("https://example.com/*.jpg") == ["https://example.com/*.jpg"]
+    (folder / "odd[1].jpg").touch()
+    assert ids("odd[1].jpg") == ["odd[1].jpg"], "a name that looks like a glob"
+
+
+def test_lists(folder: Path) -> None:
+    (folder / "l.txt").write_text("a/2.jpg\n\nb/4.webp\n")
+    (folder / "l.tsv").write_text("id\tfile\nx\ta/2.jpg\ny\tb/4.webp\n")
+    (folder / "l.jsonl").write_text('"a/2.jpg"\n{"path": "b/4.webp", "task": "iaa"}\n')
+    (folder / "l.csv").write_text("film,other\na/2.jpg,1\n")
+    assert ids("l.txt") == ids("l.jsonl") == ["a/2.jpg", "b/4.webp"]
+    assert ids("l.tsv") == ["x", "y"]
+    assert ids("l.csv", column="film") == ["a/2.jpg"]
+    assert [item.task for item in expand(["l.jsonl"])] == [None, "iaa"]
+    assert [Path(str(item.media)) for item in expand(["l.txt"])] == [Path("a/2.jpg"), Path("b/4.webp")]
+    assert [str(item.media) for item in expand(["l.tsv"], root="/media")] == ["/media/a/2.jpg", "/media/b/4.webp"]
+    with pytest.raises(MediaError, match=r"no column .*it has film, other"):
+        ids("l.csv")
+    (folder / "bad.jsonl").write_text('{"path": "a"}\n{"path"\n')
+    with pytest.raises(MediaError, match="line 2"):
+        list(expand(["bad.jsonl"]))
+
+
+def test_bytes_in_tables(folder: Path) -> None:
+    rows = [{"bytes": b"1", "path": None}, {"bytes": None, "path": "a/2.jpg"}, {"bytes": b"3", "path": "c.png"}, None]
+    pq.write_table(pa.table({"image": rows}), "t.parquet")
+    items = list(expand(["t.parquet"]))
+    assert [item.id for item in items] == ["t.parquet:0", "a/2.jpg", "c.png", "t.parquet:3"]
+    assert [item.media for item in items[::2]] == [b"1", b"3"] and str(items[1].media) == "a/2.jpg"
+    assert isinstance(items[3].media, Broken), "an empty row fails with a reason"
+
+
+def test_tar_shards(folder: Path) -> None:
+    with tarfile.open("t.tar", "w") as shard:
+        shard.add("a")
+    assert {item.id: item.media for item in tar_members(Path("t.tar"))} == {
+        f"t.tar/{name}": name.encode() for name in ("a/2.jpg", "a/1.PNG", "a/deep/3.mp4")
+    }
+    assert count(["t.tar"]) is None
