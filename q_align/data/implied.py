@@ -80,7 +80,6 @@ def _solve(shares: np.ndarray, below: np.ndarray, above: np.ndarray, strays: int
     low, high = np.round(np.mean(ends, axis=0)[:2], digits) + 0.0
     if not low < high:
         return None  # all borders in one gap of the data
-    between = (corners[0, 0], corners[1, 0]), (corners[2, 1], corners[3, 1])
-    return Implied(
-        float(low), float(high), *((float(a), float(b)) for a, b in between), round(float(slack), digits), strays
-    )
+    low_between = (float(corners[0, 0]), float(corners[1, 0]))
+    high_between = (float(corners[2, 1]), float(corners[3, 1]))
+    return Implied(float(low), float(high), low_between, high_between, round(float(slack), digits), strays)
