@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from tiny_models import TINY, make
 from transformers.utils import logging as transformers_logging
 
 from q_align.config import LoraConfig
-from q_align.errors import CheckpointError, ConfigError, LevelTokenError, QAlignError
+from q_align.errors import CheckpointError, ConfigError, LevelTokenError, MissingExtraError, QAlignError
 from q_align.levels import WORDS
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.chat_processor import load_processor
@@ -335,3 +336,16 @@ def test_loading_options(qwen: Path) -> None:
     assert (found.softmax(-1) - plain.softmax(-1)).abs().max() < 0.05
     with pytest.raises(ConfigError, match=r"unknown quantization '8bits'.*did you mean '8bit'"):
         Backbone.from_pretrained(qwen, quantize="8bits")
+
+
+@pytest.mark.parametrize(("name", "module"), [("8bit", "bitsandbytes"), ("4bit", "bitsandbytes"), ("int8", "torchao")])
+def test_quantised_loading(qwen: Path, name: str, module: str) -> None:
+    """Close to the plain model where the optional package is there, else an error that says how to get it."""
+    if importlib.util.find_spec(module) is None:
+        with pytest.raises(MissingExtraError, match=rf"{module} is not installed.*q_align\[quant\]"):
+            Backbone.from_pretrained(qwen, quantize=name)
+        return
+    found = logp(Backbone.from_pretrained(qwen, quantize=name), ragged()).softmax(-1)
+    plain = logp(Backbone.from_pretrained(qwen), ragged()).softmax(-1)
+    assert (found - plain).abs().max() < 0.3, "tiny random weights suffer more than trained ones"
+    assert (found - plain).abs().max() > 0
