@@ -33,11 +33,11 @@ def tokenizer() -> bytes:
     return trained.getvalue()
 
 
-def config() -> MPLUGOwl2Config:
+def config(hidden: int = 32, intermediate: int = 48) -> MPLUGOwl2Config:
     return MPLUGOwl2Config(
         vocab_size=600,
-        hidden_size=32,
-        intermediate_size=48,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
         num_hidden_layers=2,
         num_attention_heads=4,
         initializer_range=0.2,
@@ -54,9 +54,9 @@ def config() -> MPLUGOwl2Config:
     )  # fmt: skip
 
 
-def tiny(seed: int = 0) -> Backbone:
+def tiny(seed: int = 0, **sizes: int) -> Backbone:
     torch.manual_seed(seed)
-    model = MPLUGOwl2LlamaForCausalLM(config()).eval()
+    model = MPLUGOwl2LlamaForCausalLM(config(**sizes)).eval()
     stems = tuple(task.stem for task in TASKS.values())
     encoder = OwlEncoder(tokenizer(), CARD.levels.words, stems, model.config.frame_tokens, pixels=Pixels(size=28))
     return Backbone(model, encoder, CARD)

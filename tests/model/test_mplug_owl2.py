@@ -172,6 +172,31 @@ def test_loading_is_strict(folder, tmp_path):
         Backbone.from_pretrained(tmp_path / "c")
 
 
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantised_language_layers(tmp_path, kind):
+    bnb = pytest.importorskip("bitsandbytes")
+    owl = tiny(hidden=64, intermediate=128)
+    owl.save(tmp_path)
+    small = Backbone.from_pretrained(tmp_path, quantize=kind)
+    kinds = {name: type(module).__name__ for name, module in small.model.named_modules()}
+    assert kinds["model.layers.0.self_attn.v_proj.multiway.1"] in ("Linear8bitLt", "Linear4bit")
+    assert kinds["model.vision_model.encoder.layers.0.mlp.fc1"] == kinds["lm_head"] == "Linear"
+    for name, module in small.model.named_modules():
+        if isinstance(module, bnb.nn.Linear4bit):  # random weights bear no rounding to 4 bits: compare with the rounded
+            rounded = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+            owl.model.get_submodule(name).weight.data.copy_(rounded)
+    difference = logits(small, MIXED).float().softmax(-1) - logits(owl, MIXED).softmax(-1)
+    assert difference.abs().max() < 0.05
+
+
+def test_options_that_do_not_exist_are_errors(folder):
+    with pytest.raises(CheckpointError, match="dtype must be one of"):
+        Backbone.from_pretrained(folder, dtype="float8")
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(CheckpointError, match="8bit or 4bit, got '3bit'"):
+        Backbone.from_pretrained(folder, quantize="3bit")
+
+
 def test_old_rotary_tables_are_no_leftovers(folder, tmp_path, owl):
     old = altered(folder, tmp_path / "old", add="model.layers.0.self_attn.rotary_emb.inv_freq")
     assert torch.equal(logits(Backbone.from_pretrained(old), MIXED), logits(owl, MIXED))

@@ -38,10 +38,11 @@ def eager(
 
 
 def blocked(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """Full attention on a CPU in half precision, a block of queries at a time, without gradients: -> (B, T, heads, d).
+    """Full attention on a CPU in half precision, a block of queries at a time: -> (B, T, heads, d).
 
     torch's own CPU kernel multiplies bfloat16 no faster than float32; plain matrix products reach the cores' bfloat16
-    rate, and a block's weights stay in the cache. As in `eager`, the softmax sums in float32.
+    rate, and a block's weights stay in the cache. As in `eager`, the softmax sums in float32. Training keeps the
+    weights for the backward pass, unless the layers are recomputed.
     """
     keys = key.transpose(2, 3)
     rows = -(-query.shape[2] // -(-query.shape[2] // BLOCK))  # blocks of equal size
@@ -70,4 +71,4 @@ def attend(
 
 def _suits_blocks(module: nn.Module, query: Tensor, mask: Tensor | None) -> bool:
     half = query.dtype in (torch.bfloat16, torch.float16)
-    return half and query.device.type == "cpu" and mask is None and not module.is_causal and not query.requires_grad
+    return half and query.device.type == "cpu" and mask is None and not module.is_causal
