@@ -23,6 +23,8 @@ def check(args: argparse.Namespace) -> None:
     """
     if args.keep and args.threshold is None and args.top is None:
         raise ConfigError("--keep needs --threshold or --top to say what is kept")
+    if args.resume and not args.output:
+        raise ConfigError("--resume goes on with what --output holds; name it")
     if args.retry and not (args.resume and args.output):
         raise ConfigError("--retry goes with --resume and --output")
     if args.devices and (not args.output or Path(args.output).suffix):

@@ -104,6 +104,6 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(source).lower():
             return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+    except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:  # or Pillow without littlecms
         log.debug("colour profile cannot be used, taken as sRGB: %s", error)
         return None

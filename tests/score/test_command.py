@@ -141,6 +141,8 @@ def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int]
         (["ok.png", "--task", "beauty"], "unknown task 'beauty'"),
         (["ok.png", "--model", "nowhere"], "nowhere"),
         (["ok.png", "--output", "a.xlsx"], ".xlsx"),
+        (["ok.png", "--resume"], "--output"),
+        (["ok.png", "--columns", "valeu"], "unknown columns valeu"),
         (["t.csv"], "no column"),
         (["t.csv", "--column", "fil"], "did you mean 'film'"),
         (["ok.png", "--batch-size", "0"], "batch_size"),
