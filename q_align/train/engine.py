@@ -87,3 +87,9 @@ def plain_names(model: Any) -> None:
     renamings = getattr(model, "_weight_conversions", None)
     if renamings:
         model._weight_conversions = [renaming for renaming in renamings if renaming.was_used()]
+
+
+def plain_memory(model: Any) -> None:
+    """Lays weights out row by row: DeepSpeed sends bytes, and refuses the channels-last order of convolutions."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.contiguous()

@@ -30,7 +30,7 @@ from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.checkpoints import ranked
-from q_align.train.engine import check_started, plain_names
+from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, split
 
@@ -168,7 +168,9 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     backbone = Backbone.from_pretrained(config.model.path, dtype="float32", card=card, **options)
     if config.model.init == "random":
         backbone.model = type(backbone.model)(backbone.model.config)
-    plain_names(backbone.model)
+    if config.train.engine != "auto":
+        plain_names(backbone.model)
+        plain_memory(backbone.model)
     family = family_of(card.family)
     if config.model.lora.enabled:
         from q_align.model.peft import add_lora
