@@ -60,10 +60,13 @@ class VisionMLP(nn.Module):
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x); without gradients in the memory of x: fresh pages cost a CPU more than the arithmetic."""
+    """x * sigmoid(1.702 x), written as SiLU: one tensor kept for the backward pass instead of two.
+
+    Without gradients in the memory of x: fresh pages cost a CPU more than the arithmetic.
+    """
     if torch.is_grad_enabled() and x.requires_grad:
-        return x * torch.sigmoid(1.702 * x)
-    return x.mul_((1.702 * x).sigmoid_())
+        return nn.functional.silu(x * 1.702) * (1 / 1.702)
+    return nn.functional.silu(x.mul_(1.702), inplace=True).mul_(1 / 1.702)
 
 
 class VisionLayer(GradientCheckpointingLayer):
