@@ -58,8 +58,10 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert found.level_logp.isfinite().all()
 
 
-def test_every_trainable_parameter_moves(settle, tiny: Path) -> None:
-    output = run(settle(**{"train.max_steps": 2, "train.eval_every": 9}))
+def test_every_trainable_parameter_moves(settle, make_set, tiny: Path, tmp_path: Path) -> None:
+    # larger than one tile: where a tile lies matters only when there are several
+    large = make_set(tmp_path / "large", count=12, side=100)
+    output = run(settle(**{"data.train": large, "train.max_steps": 2, "train.eval_every": 9}))
     before, after = weights(tiny), weights(output)
     # rows of the embedding that no prompt uses stay; every tensor as a whole moves
     assert [name for name in before if "num_batches" not in name and torch.equal(before[name], after[name])] == []
