@@ -72,7 +72,7 @@ class Scorer:
         if self.numbers:
             self.encoder = NumberEncoder(backbone.encoder, self.card.levels)
         self.workers = min(16, cores()) if workers is None else workers
-        self.spec = to_open(backbone.card.family, spec or backbone.card.media)
+        self.spec = spec or to_open(backbone.card.family, backbone.card.media)
         self.limits = limits
         self.model: Any = backbone.model.eval()
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
