@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--no-cache", action="store_true", help="score everything again, keep nothing")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="frames at once (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU up to 8)")
     parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one per core, at most 16)")
     parser.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))

@@ -28,7 +28,7 @@ class Settings:
     task: str | None = None
     device: str | None = None
     dtype: str = "float32"
-    batch_size: int = 16
+    batch_size: int | None = None  # frames at once; None: as the scorer chooses
     workers: int | None = None
     cache: str | bool | None = None  # folder of kept scores; None: the user's cache folder; False: keep nothing
     resamples: int = 1000
