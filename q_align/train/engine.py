@@ -91,5 +91,8 @@ def plain_names(model: Any) -> None:
 
 def plain_memory(model: Any) -> None:
     """Lays weights out row by row: DeepSpeed sends bytes, and refuses the channels-last order of convolutions."""
+    import torch
+
     for tensor in (*model.parameters(), *model.buffers()):
-        tensor.data = tensor.data.contiguous()
+        # a fresh tensor: `contiguous()` leaves the strides of 1 x 1 convolutions as they are
+        tensor.data = torch.empty_like(tensor.data, memory_format=torch.contiguous_format).copy_(tensor.data)

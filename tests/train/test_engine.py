@@ -10,10 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from q_align.config import RunConfig
 from q_align.errors import ConfigError
-from q_align.train.engine import FOLDER, check_launch, check_started, engine_settings, plain_names
+from q_align.train.engine import FOLDER, check_launch, check_started, engine_settings, plain_memory, plain_names
 
 ENGINES = ("zero2", "zero3", "zero3_offload", "fsdp")
 
@@ -85,6 +86,17 @@ def test_only_renamings_that_applied_are_undone() -> None:
     plain_names(model)
     assert model._weight_conversions == [used]
     plain_names(SimpleNamespace())
+
+
+def test_weights_are_laid_out_row_by_row() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 5, 1)).to(
+        memory_format=torch.channels_last
+    )
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plain_memory(model)
+    for name, value in model.state_dict().items():
+        assert value.stride() == torch.empty(value.shape).stride()
+        assert torch.equal(value, before[name])
 
 
 def test_the_launcher_of_the_library_is_refused(tiny: Path, rated: Path, tmp_path: Path) -> None:
