@@ -12,8 +12,9 @@ from tiny_models import make
 from transformers.utils import logging as transformers_logging
 
 from q_align import Scorer
+from q_align.media import open_frames
 from q_align.model.backbone import Backbone
-from q_align.types import Item, Score
+from q_align.types import Item, MediaSpec, Score
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -70,6 +71,15 @@ def test_frames_are_encoded_once(backbone: Backbone) -> None:
     assert len(list(scorer.stream(items(3), task=["iqa", "iaa", "vqa"]))) == 9
     hook.remove()
     assert len(seen) == (3 if backbone.encoder.shares else 9)
+
+
+def test_a_smaller_budget_can_be_asked_for(backbone: Backbone) -> None:
+    picture = items()[0].media.resize((200, 100))
+    scorer = Scorer(backbone, device="cpu", workers=0, spec=MediaSpec(max_pixels=40 * 40))
+    opened, _ = open_frames(picture, scorer.spec, video=False)
+    assert opened[0].width * opened[0].height <= 40 * 40
+    shrunk = Scorer(backbone, device="cpu", workers=0).score(opened[0])
+    assert scorer.score(picture).probs == pytest.approx(shrunk.probs, abs=1e-6)
 
 
 def test_saved_and_scored_by_path(backbone: Backbone, tmp_path: Path) -> None:
