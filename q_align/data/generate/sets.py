@@ -44,7 +44,6 @@ class Plan:
         mixtures: share of the pictures with several distortions at once.
         aesthetics, clips: contents of the two other tasks, as a share of `contents`.
         test: share of the contents in the test split; procedural ones by seed, photographs by name.
-        windows: pieces of a photograph to choose from, the one with most detail is taken: nobody sees blur in a sky.
     """
 
     contents: int
@@ -57,7 +56,6 @@ class Plan:
     aesthetics: float = 0.1
     clips: float = 0.05
     test: float = 0.15
-    windows: int = 1
 
 
 Row = dict[str, str | float]
@@ -129,19 +127,8 @@ def schedule(plan: Plan) -> Iterator[Job]:
             yield Job(task, number, source, "test" if test else "train")
 
 
-def pristine(source: str, size: int, rng: np.random.Generator, windows: int = 1) -> np.ndarray:
-    if source in PHOTOS:
-        return max((piece(rng, size, source) for _ in range(windows)), key=detail)
-    return scene(rng, size, source)
-
-
-def detail(picture: np.ndarray) -> float:
-    """How much there is to spoil: the median difference of neighbouring pixels over 8 x 8 blocks, so that one edge
-    does not make up for an empty picture."""
-    steps = np.abs(np.diff(picture.mean(-1), axis=0))
-    height, width = steps.shape[0] // 8 * 8, steps.shape[1] // 8 * 8
-    blocks = steps[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3))
-    return float(np.median(blocks))
+def pristine(source: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    return piece(rng, size, source) if source in PHOTOS else scene(rng, size, source)
 
 
 def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
@@ -151,7 +138,7 @@ def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
 
 
 def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
-    picture = pristine(job.source, plan.size, rng, plan.windows)
+    picture = pristine(job.source, plan.size, rng)
     # each content sees every type about equally often over the set, and strengths spread evenly within it
     order = rng.permutation(plan.types)
     strengths = (rng.permutation(plan.per_content) + rng.random(plan.per_content)) / plan.per_content
