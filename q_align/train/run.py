@@ -82,7 +82,7 @@ def _run(config: RunConfig) -> Path:
         progress.close()
         stop.close()
         if first:
-            write(output / "log_history.json", json.dumps(trainer.state.log_history, indent=1) + "\n")
+            _keep_history(trainer.state.log_history, output / "log_history.json")
     _report_broken(trainer, output)
     if stop.stopped_at is not None:
         raise TerminatedError(stop.stopped_at, output)
@@ -213,6 +213,14 @@ def _trainer(
         ),
         callbacks=callbacks,
     )
+
+
+def _keep_history(history: list[dict[str, float]], path: Path) -> None:
+    try:
+        write(path, json.dumps(history, indent=1) + "\n")
+    except OSError as error:
+        # on a full disk the run's own error says more, and must come through
+        log.warning("%s: cannot be written (%s)", path, error)
 
 
 def _report_broken(trainer: Any, output: Path) -> None:

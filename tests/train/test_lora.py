@@ -56,7 +56,8 @@ def test_adapters_resume_exactly_and_load_by_path_alone(settle, tiny: Path, tmp_
     after = loaded.model.state_dict()
     moved = {name for name in kept if not torch.equal(kept[name], after[name])}
     attention = {name for name in kept if ".q_proj." in name or ".v_proj." in name}
-    connector = {name for name in kept if name.startswith("connector.")}
+    # the place of a tile matters only where there are several
+    connector = {n for n in kept if n.startswith("connector.") and n != "connector.place.weight"}
     assert moved == attention | connector
 
 
