@@ -10,13 +10,14 @@ log = logging.getLogger("q_align")
 
 def setup(*, verbose: bool = False) -> None:
     """Sends the package's messages to stderr; called by the command line, never on import."""
-    if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
-        # DeepSpeed's own handler writes to stdout, which is for results
-        logging.getLogger("DeepSpeed").addFilter(_reroute)
+    # anew on every call: a caller in the same process may have another stderr by now, or closed the old one
+    log.handlers.clear()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
+    # DeepSpeed's own handler writes to stdout, which is for results
+    logging.getLogger("DeepSpeed").addFilter(_reroute)  # a second time adds nothing
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

@@ -44,7 +44,7 @@ def test_scores_fall_along_ladders_of_unseen_photographs(scorer, name):
 
 @pytest.mark.slow
 def test_untuned_scores_agree_with_people(scorer, shared):
-    folder = shared / "mos" / "avt_h265"
+    folder = shared / "data/mos/avt_h265"
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     values = [score.value for score in scorer.stream([folder / row["image"] for row in rows], task="iqa")]
