@@ -62,7 +62,11 @@ def make_model(name: str, folder: Path) -> list[str]:
 
 
 def train(folder: Path, words: list[str], *, processes: int) -> float:
-    launch = ["torchrun", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else [sys.executable]
+    launch = (
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        if processes > 1
+        else [sys.executable]
+    )
     started = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [*launch, "-m", "q_align", "train", *words, "--train.output_dir", str(folder)]
