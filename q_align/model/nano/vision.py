@@ -103,7 +103,7 @@ class Moments(torch.autograd.Function):
         return F.adaptive_avg_pool2d(x, pool), F.adaptive_avg_pool2d(x * x, pool)
 
     @staticmethod
-    def backward(ctx: Any, by_mean: Tensor, by_square: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, by_mean: Tensor, by_square: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         height, width = x.shape[2:]
         grad = torch.zeros_like(x)
