@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log"],
+    ["types", "errors", "log", "memory"],
     ["levels", "tasks", "config_keys"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
     ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration", "train.checkpoints"],

@@ -20,6 +20,7 @@ from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.media.source import resolve
+from q_align.memory import keep_freed_memory
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder, read_numbers
@@ -78,6 +79,8 @@ class Scorer:
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
             self.model = self.model.to(torch.device(device) if device else best_device())
         self.device = next(self.model.parameters()).device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 16)
         self.batch_pixels = CACHED_PIXELS if batch_size is None and self.device.type == "cpu" else 0
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)

@@ -23,6 +23,7 @@ from q_align.data.mixture import Alike, Mixture, counts
 from q_align.data.sampler import SourceRuns
 from q_align.errors import require
 from q_align.log import log
+from q_align.memory import keep_freed_memory
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
@@ -69,6 +70,8 @@ def _run(config: RunConfig) -> Path:
     progress, stop = Progress(), StopOnTerminate()
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
     check_started(trainer.accelerator, config.train.engine, os.environ)
+    if trainer.accelerator.device.type == "cpu":
+        keep_freed_memory()
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)

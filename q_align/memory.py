@@ -1,0 +1,28 @@
+"""How the C library treats freed memory. Knows no tensors and no devices.
+
+glibc hands large blocks back to the kernel as soon as they are freed, and every new one costs a page fault and a page
+of zeros per 4 kB. Layers on a CPU free and take blocks of many megabytes each: a tenth of their time went there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+# <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT = 2**30  # bytes: blocks up to here come from memory that the process has already
+
+
+def keep_freed_memory() -> bool:
+    """Lets the process reuse large freed blocks; for processes that compute on the CPU.
+
+    The process keeps its peak memory until it ends. Without effect where the C library is not glibc.
+
+    Returns:
+        Whether the C library took the settings.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, KEPT) and mallopt(M_TRIM_THRESHOLD, KEPT))
