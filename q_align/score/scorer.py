@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from q_align.errors import ConfigError, MediaError
 from q_align.log import log
@@ -23,17 +22,15 @@ from q_align.media.source import resolve
 from q_align.memory import keep_freed_memory
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
-from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder, read_numbers
-from q_align.model.predict import predict
-from q_align.model.shared import predict_shared
+from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
 from q_align.score.device import best_device, cores
-from q_align.score.engine import Batch, Engine, Loaded
+from q_align.score.engine import Engine, Loaded
+from q_align.score.forward import Forward, bounds
 from q_align.score.result import to_score
 from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
 
 AUTO = "auto"
-CACHED_PIXELS = 2**17  # per forward pass on one core; measured with the embedded model (docs/scoring.md)
 _said: set[str] = set()  # what is worth saying once per process
 
 
@@ -45,6 +42,8 @@ class Scorer:
         device: "cuda", "mps", "cpu" ...; None takes the best one that is there.
         batch_size: frames per forward pass; scores do not depend on it. None: 16, and on a processor up to 8, as long
             as they are small: each worker runs the model there, and larger batches only fall out of its cache.
+        batch_tokens: tokens per forward pass, padding included, for models whose sequences follow the size of their
+            media; a longer sequence passes alone. 0: any number; None: a bound where batch_size is None too.
         workers: threads that decode and encode; None: one per processor core, at most 16; 0: none.
         spec: how media are looked at; None repeats what the model was trained with.
         limits: what is refused (see `q_align.media.Limits`).
@@ -57,13 +56,12 @@ class Scorer:
         *,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
+        batch_tokens: int | None = None,
         workers: int | None = None,
         spec: MediaSpec | None = None,
         limits: Limits = LIMITS,
         compile: bool = False,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         if workers is not None and workers < 0:
             raise ConfigError(f"workers must be 0 or more, got {workers}")
         self.backbone = backbone
@@ -81,8 +79,8 @@ class Scorer:
         self.device = next(self.model.parameters()).device
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.batch_size = batch_size or (8 if self.device.type == "cpu" else 16)
-        self.batch_pixels = CACHED_PIXELS if batch_size is None and self.device.type == "cpu" else 0
+        self.length = getattr(backbone.encoder, "length", None)
+        self.bounds = bounds(self.device, self.length, batch_size, batch_tokens)
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if compile:
             self.model = torch.compile(self.model, dynamic=True)
@@ -106,12 +104,13 @@ class Scorer:
             dtype: "float32", "bfloat16" or "float16"; the softmax is float32 in any case.
             batch_size: see `Scorer`.
             workers: see `Scorer`.
-            options: `spec`, `limits`, `compile` for `Scorer`; others (`attn`, `device_map`, `quantize`) for the loader.
+            options: `batch_tokens`, `spec`, `limits`, `compile` for `Scorer`; others (`attn`, `device_map`, `quantize`)
+                for the loader.
 
         Raises:
             CheckpointError: when it cannot be loaded.
         """
-        own = {name: options.pop(name) for name in ("spec", "limits", "compile") if name in options}
+        own = {name: options.pop(name) for name in ("batch_tokens", "spec", "limits", "compile") if name in options}
         backbone = Backbone.from_pretrained(path, dtype=dtype, only_score=True, **options)
         if str(path) in PACKAGED:
             _once(log.info, f"{path} is the embedded model: its scores are a demonstration, not a measurement")
@@ -169,9 +168,11 @@ class Scorer:
         encoder = self.encoder
         engine = Engine(
             encoder,
-            self._forward,
-            batch_size=self.batch_size,
-            batch_pixels=self.batch_pixels,
+            Forward(self.model, encoder, self.device, self.dtype, self.card.levels if self.numbers else None),
+            batch_size=self.bounds.frames,
+            batch_pixels=self.bounds.pixels,
+            batch_tokens=self.bounds.tokens,
+            length=self.length,
             workers=workers,
             parallel=self.device.type == "cpu",
             # several tasks of one medium: its frames are looked at once
@@ -201,35 +202,6 @@ class Scorer:
             Turn(view, self.card.question(name), self.card.stem(name), video=video) for view in views for name in names
         ]
         return Loaded(asked, turns, warning=warning, note=names)
-
-    def _forward(self, batch: Batch) -> Callable[[], Tensor]:
-        inputs = {name: self._place(value) for name, value in batch.items()}
-        encoder = self.encoder
-        with torch.inference_mode():
-            if "ask_0" in inputs:
-                several = predict_shared(self.model, inputs, encoder.level_ids)
-                rows = torch.stack([one.level_logp for one in several], dim=1)  # (B, n, K)
-            else:
-                found = predict(self.model, inputs, encoder.level_ids, encoder.tail)
-                rows = read_numbers(found, self.card.levels) if self.numbers else found.level_logp  # (B, K)
-            if self.device.type != "cuda":
-                return rows.cpu
-            # copied while the next batch runs; waiting for the event waits for this copy only
-            host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True).copy_(rows, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record()
-
-        def wait() -> Tensor:
-            copied.synchronize()
-            return host
-
-        return wait
-
-    def _place(self, value: Tensor) -> Tensor:
-        dtype = self.dtype if value.is_floating_point() else None
-        if self.device.type == "cuda":
-            value = value.pin_memory()
-        return value.to(self.device, dtype, non_blocking=True)
 
     def _scores(self, loaded: Loaded[tuple[Item, tuple[str, ...]]]) -> Iterator[Score]:
         item, tasks = loaded.item

@@ -12,6 +12,7 @@ from tiny_models import make
 from transformers.utils import logging as transformers_logging
 
 from q_align import Scorer
+from q_align.errors import ConfigError
 from q_align.media import open_frames
 from q_align.model.backbone import Backbone
 from q_align.types import Item, MediaSpec, Score
@@ -91,3 +92,26 @@ def test_saved_and_scored_by_path(backbone: Backbone, tmp_path: Path) -> None:
     assert half.score(image).value == pytest.approx(scorer.score(image).value, abs=0.2)
     assert scorer.score(image).value == pytest.approx(Scorer(backbone, device="cpu", workers=0).score(image).value)
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("budget", [1, 150, 700, 0])
+def test_same_scores_at_any_budget_of_tokens(backbone: Backbone, budget: int) -> None:
+    alone = list(Scorer(backbone, device="cpu", batch_size=1, workers=0).stream(items(20), "iqa"))
+    masks = []
+    hook = backbone.model.register_forward_pre_hook(
+        lambda model, args, inputs: masks.append(inputs["attention_mask"]), with_kwargs=True
+    )
+    scorer = Scorer(backbone, device="cpu", batch_size=8, batch_tokens=budget, workers=2)
+    same(alone, list(scorer.stream(items(20), "iqa")))
+    hook.remove()
+    assert sum(len(mask) for mask in masks) == 20
+    # a length is an estimate of the text, exact in its visual tokens (`ChatEncoder.length`)
+    assert not budget or all(len(mask) == 1 or mask.numel() <= budget + 60 * len(mask) for mask in masks)
+    assert budget != 1 or len(masks) == 20
+
+
+def test_a_budget_of_tokens_needs_an_encoder_that_counts(nano: Backbone) -> None:
+    with pytest.raises(ConfigError, match="use batch_size"):
+        Scorer(nano, device="cpu", batch_tokens=100)
+    with pytest.raises(ConfigError, match="batch_tokens"):
+        Scorer(nano, device="cpu", batch_tokens=-1)

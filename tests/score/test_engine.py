@@ -155,3 +155,46 @@ def test_threads_of_torch_are_as_before() -> None:
     assert torch.get_num_threads() == 1
     list(stream)
     assert torch.get_num_threads() == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(14, 900), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 4000),
+    st.sampled_from([0, 3]),
+    st.booleans(),
+)
+def test_batches_hold_so_many_padded_tokens(
+    widths: list[int], batch_size: int, budget: int, workers: int, parallel: bool
+) -> None:
+    seen: list[list[float]] = []
+
+    def forward(batch: dict[str, Tensor]) -> object:
+        seen.append(batch["x"][:, 0].tolist())
+        return lambda: batch["x"]
+
+    made = engine(
+        batch_size=batch_size,
+        batch_tokens=budget,
+        length=lambda turn: turn.frames[0].width,
+        workers=workers,
+        parallel=parallel,
+    )
+    made.forward = forward  # type: ignore[assignment]
+    out = list(made.run(widths, lambda width: Loaded(width, [size_turn(width)])))
+    assert [one.item for one in out] == widths
+    assert [one.rows[0][0] for one in out] == widths  # type: ignore[index]
+    assert sorted(width for batch in seen for width in batch) == sorted(widths), "each goes through the model once"
+    for batch in seen:
+        assert len(batch) == 1 or (len(batch) <= batch_size and len(batch) * max(batch) <= budget)
+
+
+def test_a_length_that_cannot_be_told_is_the_inputs_error() -> None:
+    def length(turn: Turn) -> int:
+        if turn.frames[0].width == 21:
+            raise ValueError("no grid")
+        return 5
+
+    out = list(engine(batch_tokens=20, length=length).run(range(9), lambda i: Loaded(i, [size_turn(20 + i % 3)])))
+    assert [one.item for one in out if one.error] == [1, 4, 7]

@@ -27,6 +27,7 @@ class Loaded(Generic[T]):
     Attributes:
         item: what was asked for, handed back as it came.
         turns: what the encoder sees; emptied when the model has seen them.
+        lengths: tokens of each turn, where the encoder counts them.
         rows: (K,) output of the model for each turn, in the order of the turns.
         error: why it could not be loaded, encoded or scored.
         warning: a remark on a medium that was read in part.
@@ -35,6 +36,7 @@ class Loaded(Generic[T]):
 
     item: T
     turns: list[Turn | None] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     rows: list[Tensor | None] = field(default_factory=list)
     error: BaseException | None = None
     warning: str | None = None
@@ -69,10 +71,15 @@ class Part:
         return tuple((turn.question, turn.stem) for turn in turns if turn is not None) if len(turns) > 1 else ()
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """Turns of like size make sequences of like length."""
+    def tokens(self) -> int:
+        """Length of its sequence; 0 where the encoder does not count."""
+        return self.owner.lengths[self.numbers[0]] if self.owner.lengths else 0
+
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """Tokens, frames, pixels, letters: turns of like size make sequences of like length."""
         frames = self.turn.frames
-        return len(frames), sum(f.width * f.height for f in frames), len(self.turn.question)
+        return self.tokens, len(frames), sum(f.width * f.height for f in frames), len(self.turn.question)
 
 
 def parts_of(loaded: Loaded[Any], *, joint: bool) -> list[Part]:

@@ -2,7 +2,7 @@
 
 Loading and encoding run in threads (Pillow, decord and torch release the interpreter's lock while they work). On an
 accelerator the model runs in the caller's thread; on a processor it runs in the workers too, one core for each, which
-beats one batch spread over all cores. Inputs are taken in chunks; within a chunk, media of like size share a batch.
+beats one batch spread over all cores. Inputs are taken in chunks; within a chunk, media of like length share a batch.
 Knows no files, no tasks and no levels: `load` brings turns, `forward` takes a batch and gives one row per turn.
 """
 
@@ -38,6 +38,8 @@ class Engine:
         batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
         batch_pixels: a batch holds at most so many, or one medium; 0: any number. A processor is fastest with what
             stays in its caches.
+        batch_tokens: the same in tokens, padding included; needs `length`.
+        length: turn -> about how many tokens it becomes, from the sizes of its frames alone.
         workers: threads that load and encode; 0 does all in the caller's thread.
         parallel: the workers run the model too.
         share: (turns, asks) -> model inputs of several questions about the same frames; `forward` then gives (B, n, K).
@@ -50,6 +52,8 @@ class Engine:
     forward: Forward
     batch_size: int = 16
     batch_pixels: int = 0
+    batch_tokens: int = 0
+    length: Callable[[Turn], int] | None = None
     workers: int = 0
     parallel: bool = False
     share: Callable[[Sequence[Turn], Sequence[tuple[str, str]]], Batch] | None = None
@@ -99,13 +103,22 @@ class Engine:
         waiting: deque[Future[Loaded[T]]] = deque()
         while True:
             ahead = self._room() if self.workers else 1
-            waiting.extend(submit(_load, load, item) for item in islice(source, max(0, ahead - len(waiting))))
+            waiting.extend(submit(self._load, load, item) for item in islice(source, max(0, ahead - len(waiting))))
             if not waiting:
                 return
             loaded = waiting.popleft().result()
             # a slow decay: one huge input does not narrow the window for good
             self._largest = max(loaded.pixels, self._largest - self._largest // 64, 1)
             yield loaded
+
+    def _load(self, load: Callable[[T], Loaded[T]], item: T) -> Loaded[T]:
+        try:
+            loaded = load(item)
+            if self.length is not None:
+                loaded.lengths = [self.length(turn) for turn in loaded.turns if turn is not None]
+            return loaded
+        except Exception as error:  # recorded in the input's row
+            return Loaded(item, error=error)
 
     def _batches(self, loaded: Iterator[Loaded[T]], order: deque[Loaded[T]]) -> Iterator[list[Part]]:
         """Cuts chunks into batches of like size; notes the order of the inputs on the way."""
@@ -126,8 +139,13 @@ class Engine:
         batch: list[Part] = []
         frames = pixels = 0
         for part in sorted(chunk, key=lambda p: (p.asks, p.size)):
-            weight, area, _ = part.size
-            full = frames + weight > self.batch_size or 0 < self.batch_pixels < pixels + area
+            tokens, weight, area, _ = part.size
+            # parts come by rising length: this one is what the others would be padded to
+            full = (
+                frames + weight > self.batch_size
+                or 0 < self.batch_pixels < pixels + area
+                or 0 < self.batch_tokens < (len(batch) + 1) * tokens
+            )
             if batch and (full or part.asks != batch[0].asks):
                 yield batch
                 batch, frames, pixels = [], 0, 0
@@ -191,13 +209,6 @@ class Engine:
         middle = len(parts) // 2
         for half in (parts[:middle], parts[middle:]):
             yield from self._start(half, partial(self._prepare, half))
-
-
-def _load(load: Callable[[T], Loaded[T]], item: T) -> Loaded[T]:
-    try:
-        return load(item)
-    except Exception as error:  # recorded in the input's row
-        return Loaded(item, error=error)
 
 
 def _inline(work: Callable[..., Any], *args: Any) -> Future[Any]:
