@@ -20,8 +20,7 @@ from q_align.cluster.stages import ScoreStage, decode_unit, write_shard
 from q_align.errors import require
 from q_align.log import log
 from q_align.media import Limits
-from q_align.score.job import Summary, tally
-from q_align.score.seen import Seen
+from q_align.score.job import Done, Summary, tally
 from q_align.score.shards import claim
 from q_align.score.tables import read_rows
 from q_align.tasks import get_task
@@ -57,9 +56,9 @@ def run_job(job: ClusterJob) -> Summary:
     tables = open_tables(job.manifest, job.column)
     folder = Path(job.output).resolve()
     claim(folder, {"model": job.model, "task": job.task, "dtype": job.dtype})
-    done, summary = Seen(), Summary()
+    done, summary = Done(), Summary()
     before = tally(read_rows(folder), done)
-    work = list(units(tables, done, job.root, summary))
+    work = list(units(tables, done, job.root, summary, task=job.task))
     log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
     if work:
         _run(job, work, str(folder))

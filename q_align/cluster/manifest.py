@@ -1,7 +1,7 @@
 """Tables of media -> units of work without what is done: one unit per row group, with the rows that are left in it.
 
-Reads the column of ids only, so a table with the pictures inside costs no more than a list of paths. The same set
-difference over ids as on one machine (`q_align.score.job`). Knows Parquet and ids; no Ray, no model.
+Reads the columns that ids are made of only, so a table with the pictures inside costs no more than a list of paths. The
+same set difference over ids as on one machine (`q_align.score.job`). Knows Parquet and ids; no Ray, no model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from q_align.errors import ConfigError, MediaError, nearest
 from q_align.media.expand import COLUMNS, item_of
-from q_align.score.job import Summary
-from q_align.score.seen import Seen
+from q_align.score.job import Done, Summary
 from q_align.types import Item
 
 
@@ -81,26 +80,25 @@ def _open(path: Path, column: str | None) -> Table:
     return Table(str(path), found, "id" in names, "task" in names)
 
 
-def units(tables: Iterable[Table], done: Seen, root: str | None, summary: Summary) -> Iterator[Unit]:
+def units(
+    tables: Iterable[Table], done: Done, root: str | None, summary: Summary, *, task: str = "auto"
+) -> Iterator[Unit]:
     """Units with rows left; counts duplicates on the way.
 
     Args:
         tables: in the order in which the first of equal ids counts.
-        done: ids that have a row already.
+        done: what has a row already.
         root: folder that paths are relative to; the table's own where not given.
         summary: gets the duplicates.
+        task: of rows that name none.
     """
-    here = Seen()
     for table in tables:
         file = pq.ParquetFile(table.path)
         for group in range(file.num_row_groups):
             left = []
             count = 0
             for item in _items(file, table, group, root, only_ids=True):
-                if not here.add(item.id):
-                    summary.duplicates += 1
-                    summary.examples += [item.id] if len(summary.examples) < 3 else []
-                elif item.id not in done:
+                if done.left(item, (task,), summary):
                     left.append(count)
                 count += 1
             if left:
@@ -116,13 +114,20 @@ def read_unit(unit: Unit, root: str | None) -> Iterator[Item]:
 
 def _items(file: Any, table: Table, group: int, root: str | None, *, only_ids: bool) -> Iterator[Item]:
     base = Path(root) if root else Path(table.path).parent
-    wanted = table.columns
-    if only_ids:  # never the bytes of a picture: the name beside them
-        inside = pa.types.is_struct(file.schema_arrow.field(table.column).type)
-        wanted = ["id"] if table.named else [f"{table.column}.path" if inside else table.column]
+    wanted = _names_only(file, table) if only_ids else table.columns
     first = sum(file.metadata.row_group(g).num_rows for g in range(group))
-    number = 0
-    for batch in file.iter_batches(256, row_groups=[group], columns=wanted):
-        for row in batch.to_pylist():
-            yield item_of(row, table.column, base, f"{table.path}:{first + number}")
-            number += 1
+    rows = (row for batch in file.iter_batches(256, row_groups=[group], columns=wanted) for row in batch.to_pylist())
+    if not wanted:  # pictures without names: their places are all there is to know
+        rows = ({} for _ in range(file.metadata.row_group(group).num_rows))
+    for number, row in enumerate(rows):
+        yield item_of(row, table.column, base, f"{table.path}:{first + number}")
+
+
+def _names_only(file: Any, table: Table) -> list[str]:
+    """The columns that an id is made of: never the bytes of a picture, but the name beside them."""
+    media = file.schema_arrow.field(table.column).type
+    if pa.types.is_struct(media):
+        names = [f"{table.column}.path"] if media.get_field_index("path") >= 0 else []
+    else:
+        names = [] if pa.types.is_binary(media) or pa.types.is_large_binary(media) else [table.column]
+    return [*names, *(name for name in table.columns if name != table.column)]

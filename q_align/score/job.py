@@ -6,12 +6,12 @@ scorer and a table; no command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from q_align.score.scorer import Scorer
+from q_align.score.scorer import AUTO, Scorer
 from q_align.score.seen import Seen
 from q_align.score.tables import Table
 from q_align.types import Item, Score
@@ -39,6 +39,31 @@ class Summary:
         return "; ".join(parts)
 
 
+class Done:
+    """What has a row already, by id and task, and what this run has met; 16 bytes each."""
+
+    def __init__(self) -> None:
+        self.rows, self.met = Seen(), Seen()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.rows.add(_key(row["id"], row.get("task")))
+
+    def left(self, item: Item, tasks: Sequence[str], summary: Summary) -> tuple[str, ...]:
+        """The tasks that an item has no row for; none where it comes a second time, which the summary counts.
+
+        Args:
+            item: its own task, where it has one, stands in place of `tasks`.
+            tasks: "auto" has its row under the task that the medium had; a row without a task counts for all.
+            summary: gets the duplicates.
+        """
+        if not self.met.add(_key(item.id, item.task)):
+            summary.duplicates += 1
+            summary.examples += [item.id] if len(summary.examples) < 3 else []
+            return ()
+        wanted = (item.task,) if item.task else tasks
+        return tuple(task for task in wanted if not any(_key(item.id, name) in self.rows for name in _answers(task)))
+
+
 def score_all(
     scorer: Scorer,
     items: Iterable[Item],
@@ -64,13 +89,13 @@ def score_all(
         told: called with every new score, in order.
         resumed: called once with the number of rows of an earlier run.
     """
-    done, here = Seen(), Seen()
+    done = Done()
     summary = tally(table.rows(), done)
     summary.before = summary.n
     resumed(summary.before)
     try:
-        left = _left((item for item in items if crc32(item.id.encode()) % part[1] == part[0]), done, here, summary)
-        for score in scorer.stream(left, tasks, per_frame=per_frame):
+        mine = (item for item in items if crc32(item.id.encode()) % part[1] == part[0])
+        for score in scorer.stream(_left(mine, tasks, done, summary), tasks, per_frame=per_frame):
             table.write(finish(score))
             summary.n += 1
             summary.failed += score.error is not None
@@ -81,22 +106,30 @@ def score_all(
     return summary
 
 
-def tally(rows: Iterable[dict[str, Any]], seen: Seen | None = None) -> Summary:
-    """Counts rows, and notes their ids in `seen`."""
+def tally(rows: Iterable[dict[str, Any]], done: Done | None = None) -> Summary:
+    """Counts rows, and notes in `done` what they hold."""
     summary = Summary()
     for row in rows:
-        if seen is not None:
-            seen.add(row["id"])
+        if done is not None:
+            done.add(row)
         summary.n += 1
         summary.failed += bool(row.get("error"))
     return summary
 
 
-def _left(items: Iterable[Item], done: Seen, here: Seen, summary: Summary) -> Iterator[Item]:
+def _left(items: Iterable[Item], tasks: Sequence[str], done: Done, summary: Summary) -> Iterator[Item]:
     for item in items:
-        if not here.add(item.id):
-            summary.duplicates += 1
-            if len(summary.examples) < 3:
-                summary.examples.append(item.id)
-        elif item.id not in done:
-            yield item
+        missing = done.left(item, tasks, summary)
+        if item.task or len(missing) == len(tasks):
+            yield from [item] if missing else []
+        else:  # an earlier run ended between the rows of one medium
+            yield from (item._replace(task=task) for task in missing)
+
+
+def _key(id: str, task: str | None) -> str:
+    return f"{task or ''}\0{id}"
+
+
+def _answers(task: str) -> tuple[str | None, ...]:
+    """Tasks of the rows that answer one that was asked for; None: the medium could not be opened to find out."""
+    return ("iqa", "vqa", None) if task == AUTO else (task, None)

@@ -22,9 +22,8 @@ from q_align.cluster.stages import ScoreStage, decode_unit, write_shard
 from q_align.errors import ConfigError, MediaError
 from q_align.media import Limits
 from q_align.model.backbone import Backbone
-from q_align.score.job import Summary
+from q_align.score.job import Done, Summary
 from q_align.score.scorer import Scorer
-from q_align.score.seen import Seen
 from q_align.score.shards import read_shards
 from q_align.types import MediaSpec
 
@@ -60,10 +59,10 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def left(manifest: Path, done: Sequence[str] = (), root: str | None = None) -> tuple[list[str], Summary]:
-    seen, summary = Seen(), Summary()
+    found, summary = Done(), Summary()
     for name in done:
-        seen.add(name)
-    work = list(units(open_tables([str(manifest)], None), seen, root, summary))
+        found.add({"id": name, "task": "iqa"})
+    work = list(units(open_tables([str(manifest)], None), found, root, summary))
     return [item.id for unit in work for item in read_unit(unit, root)], summary
 
 
@@ -83,8 +82,28 @@ def test_ids_of_pictures_inside_the_table(tmp_path: Path) -> None:
     ids, _ = left(tmp_path)
     assert ids == [*(f"p/{i}.png" for i in range(5)), *"abcde"]
     (table, _) = open_tables([str(tmp_path)], None)
-    (unit,) = units([table], Seen(), None, Summary())
+    (unit,) = units([table], Done(), None, Summary())
     assert [item.media for item in read_unit(unit, None)] == [row["bytes"] for row in rows]
+
+
+@pytest.mark.parametrize("media", ["path", "bytes", "both"])
+def test_rows_without_an_id_of_their_own_are_done_once(tmp_path: Path, media: str) -> None:
+    value = {"path": "a.png", "bytes": picture(1), "both": {"bytes": picture(1), "path": "a.png"}}[media]
+    rows = [{"image": value, "id": None, "task": task} for task in ("iqa", "iaa")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    tables = open_tables([str(tmp_path / "t.parquet")], None)
+    first = [item for unit in units(tables, Done(), None, Summary()) for item in read_unit(unit, None)]
+    assert [item.task for item in first] == ["iqa", "iaa"], "one medium, two questions: no duplicate"
+    done = Done()
+    for item in first:
+        done.add({"id": item.id, "task": item.task})
+    assert not list(units(tables, done, None, Summary()))
+
+
+def test_pictures_without_any_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [picture(1), picture(2)]}), tmp_path / "t.parquet")
+    tables = open_tables([str(tmp_path / "t.parquet")], None)
+    assert sum(len(list(read_unit(unit, None))) for unit in units(tables, Done(), None, Summary())) == 2
 
 
 def test_mistakes(tmp_path: Path) -> None:
@@ -99,7 +118,7 @@ def test_stations_without_a_cluster(manifest: Path, model: str, tmp_path: Path) 
     """Decoded, carried as pixels, scored and written: the same scores as straight from the files."""
     stage = ScoreStage(model, "auto", {"device": "cpu", "workers": 0})
     root = str(tmp_path / "media")
-    work = units(open_tables([str(manifest)], None), Seen(), root, Summary())
+    work = units(open_tables([str(manifest)], None), Done(), root, Summary())
     for number, unit in enumerate(work):
         for table in decode_unit(unit, root=root, spec=MediaSpec(), limits=Limits()):
             write_shard(stage(table), str(tmp_path / "out"), f"s-{number:06d}")

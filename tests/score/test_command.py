@@ -97,6 +97,26 @@ def test_ids_that_come_twice_are_scored_once(
     assert len(rows(out)) == 4
 
 
+def test_going_on_finds_the_task_that_a_dead_run_left_out(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    words = [*(str(seven / f"ok{i}.png") for i in range(3)), "--task", "iqa,iaa", "--output", str(out)]
+    assert score(words) == 0
+    out.write_text("".join(out.read_text("utf-8").splitlines(keepends=True)[:3]), "utf-8")  # between two rows of ok1
+    assert score([*words, "--resume"]) == 0
+    pairs = [(Path(r["id"]).stem, r["task"]) for r in rows(out)]
+    assert sorted(pairs) == [(f"ok{i}", task) for i in range(3) for task in ("iaa", "iqa")]
+
+
+def test_one_medium_under_two_tasks_is_no_duplicate(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path
+) -> None:
+    (seven / "list.csv").write_text("path,task\nok0.png,iqa\nok0.png,iaa\nok0.png,iaa\n")
+    assert score([str(seven / "list.csv"), "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert [r["task"] for r in rows(tmp_path / "out.jsonl")] == ["iqa", "iaa"]
+
+
 def test_lists_tables_and_shards(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
     names = [f"ok{i}.png" for i in range(4)]
     (seven / "list.txt").write_text("\n".join(names))
