@@ -1,6 +1,6 @@
 """`q-align data inspect` and `q-align data convert`: look at a labels file, and write it as our own CSV or Parquet.
 
-`q-align data generate` and `q-align data fetch` are mounted beside them; see `q_align.cli.generate` and `.fetch`.
+`q-align data generate`, `fetch` and `pack` are mounted beside them; see `q_align.cli.generate`, `.fetch`, `.pack`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import json
 from typing import Any
 
-from q_align.cli import fetch, generate
+from q_align.cli import fetch, generate, pack
 
 
 def add_parser(subparsers: Any) -> Any:
@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> Any:
     convert.set_defaults(run=run)
     generate.add_parser(commands)
     fetch.add_parser(commands)
+    pack.add_parser(commands, _reading)
     return commands
 
 

@@ -7,6 +7,7 @@ cached run trains on the same numbers. Knows files and arrays; what opens a medi
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
+from q_align.media.packed import file_of, place_of, read
 from q_align.types import MediaSpec
 
 Opened = tuple[list[Image.Image], str | None]
@@ -34,7 +36,7 @@ class FrameCache:
     def __call__(self, media: Any, spec: MediaSpec, *, video: bool, **settings: Any) -> Opened:
         """Frames of a medium; a file that gave a warning, or none, is opened anew each time."""
         path = Path(media)
-        if not path.is_file():
+        if not file_of(path).is_file():
             return self.read(media, spec, video=video, **settings)  # knows best what to say
         key = hashlib.blake2b(digest_size=16)
         # Pillow's version: another one may decode and scale to other pixels
@@ -50,14 +52,15 @@ class FrameCache:
 
     def _content(self, path: Path) -> str:
         """Digest of a file's bytes, remembered by path, size and time of change: a second look reads no bytes."""
-        state = path.stat()
+        state = file_of(path).stat()
         told = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}".encode()
         name = hashlib.blake2b(told, digest_size=16).hexdigest()
         place = self.folder / "known" / name[:2] / name
         if place.is_file():
             return place.read_text()
-        with path.open("rb") as file:
-            digest = hashlib.blake2b(digest_size=16)
+        packed = place_of(path)
+        digest = hashlib.blake2b(digest_size=16)
+        with io.BytesIO(read(packed, str(path))) if packed else path.open("rb") as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
         found = digest.hexdigest()

@@ -22,6 +22,7 @@ from q_align.data.tables import READERS, read_table, write_table
 from q_align.errors import ConfigError, LabelError, MediaError, nearest
 from q_align.levels import LevelScheme
 from q_align.log import log
+from q_align.media.packed import file_of
 
 _LOOK = 20  # media that decide which folder layout is there
 
@@ -114,7 +115,7 @@ def open_for_test(data: str | Path, *, split: str | None = None, **options: Any)
 def missing_media(labels: Labels) -> np.ndarray:
     """Positions of the items whose file does not exist (URLs count as there)."""
     names = labels.column("media")
-    return np.array([i for i, name in enumerate(names) if "://" not in name and not Path(name).is_file()], dtype=int)
+    return np.array([i for i, name in enumerate(names) if "://" not in name and not file_of(name).is_file()], dtype=int)
 
 
 def check_media(labels: Labels, card: DatasetCard | None = None) -> np.ndarray:

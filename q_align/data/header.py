@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from q_align.errors import MediaError
+from q_align.media.source import open_source
+
 
 def pixel_counts(paths: Iterable[str | Path], *, most: int | None = None, threads: int = 8) -> np.ndarray:
     """Pixels (N,) of each image, at most `most`; 0 for what is no image (a video, or a file that will fail later)."""
@@ -19,7 +22,7 @@ def pixel_counts(paths: Iterable[str | Path], *, most: int | None = None, thread
 
 def _pixels(path: str | Path) -> int:
     try:
-        with Image.open(path) as image:  # reads the header only
+        with Image.open(open_source(path)) as image:  # reads the header only, of a packed medium all its bytes
             return image.width * image.height
-    except OSError:
+    except (OSError, MediaError):
         return 0

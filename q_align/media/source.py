@@ -13,6 +13,7 @@ from typing import Any
 
 from q_align.errors import MediaError
 from q_align.media.limits import LIMITS, Limits
+from q_align.media.packed import Place, place_of, read
 
 # What can be read more than once from the start.
 Source = Path | io.BytesIO
@@ -37,7 +38,7 @@ def is_url(media: Any) -> bool:
 
 
 def open_source(media: Any, limits: Limits = LIMITS) -> Source:
-    """The file or the bytes behind a path, an address, bytes or a binary file object.
+    """The file or the bytes behind a path, a place in a shard, an address, bytes or a binary file object.
 
     Raises:
         MediaError: when there is nothing to read, or it is no regular file.
@@ -49,7 +50,11 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
 
         return io.BytesIO(fetch(media, limits))
     if isinstance(media, (str, os.PathLike)):
-        return _checked(Path(media))
+        place = place_of(media)
+        if place is None:
+            return _checked(Path(media))
+        check_size(name_of(media), place.size, limits)
+        media = read(Place(_checked(place.shard), place.offset, place.size), name_of(media))
     if isinstance(media, (bytes, bytearray, memoryview)):
         data = bytes(media)
     elif hasattr(media, "read"):

@@ -5,7 +5,6 @@ Knows labels and the configuration; no model, no loop.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from q_align.config import RunConfig, SetConfig
 from q_align.data.cards import open_dataset
 from q_align.data.labels import Labels
 from q_align.errors import ConfigError, LabelError
+from q_align.media.packed import file_of
 
 
 def open_sets(config: RunConfig) -> tuple[list[Labels], list[Labels]]:
@@ -70,7 +70,9 @@ def check_media(labels: Labels) -> None:
     Raises:
         LabelError: names the first missing one and counts the others.
     """
-    missing = [path for path in labels.column("media") if not Path(path).exists()]
+    files = {path: file_of(path) for path in labels.column("media")}
+    there = {file: file.exists() for file in set(files.values())}  # the media of a pack share a few files
+    missing = [path for path, file in files.items() if not there[file]]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise LabelError(f"{labels.source}: no such file {missing[0]}{more}; check data.media_root")

@@ -1,0 +1,69 @@
+"""Media inside a shard: many small files packed into a few large ones, each found by its offset, without an index.
+
+A packed medium is named `SHARD.tar@OFFSET+SIZE/NAME`, so that the labels file is the index and any process opens any
+medium by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack`). Only bytes that the two
+numbers enclose are read, whatever the name says. Knows bytes; no labels, no pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from q_align.errors import MediaError
+
+BLOCK = tarfile.BLOCKSIZE
+NAMED = re.compile(r"(?P<shard>.+\.tar)@(?P<offset>\d{1,15})\+(?P<size>\d{1,15})/(?P<name>.+)", re.DOTALL)
+
+
+class Place(NamedTuple):
+    """Where a packed medium is: `size` bytes from `offset` of `shard`."""
+
+    shard: Path
+    offset: int
+    size: int
+
+
+def place_of(media: Any) -> Place | None:
+    """Where the bytes of a packed medium are; None for a medium of any other kind."""
+    found = NAMED.fullmatch(os.fspath(media)) if isinstance(media, (str, os.PathLike)) else None
+    return Place(Path(found["shard"]), int(found["offset"]), int(found["size"])) if found else None
+
+
+def file_of(media: str | os.PathLike[str]) -> Path:
+    """The file on disk that holds a medium: its shard, or the file itself."""
+    place = place_of(media)
+    return place.shard if place else Path(media)
+
+
+def read(place: Place, name: str) -> bytes:
+    """The bytes of a packed medium, after a look at the tar header before them.
+
+    Raises:
+        MediaError: when the shard cannot be read, or is not the one that the name was written for.
+    """
+    try:
+        with place.shard.open("rb", buffering=0) as file:
+            file.seek(max(0, place.offset - BLOCK))
+            data = _fully(file, BLOCK + place.size)
+    except OSError as error:
+        raise MediaError(f"{name}: the shard {place.shard}: {error.strerror or error}") from error
+    try:
+        fits = tarfile.TarInfo.frombuf(data[:BLOCK], "utf-8", "surrogateescape").size == place.size
+    except tarfile.HeaderError:
+        fits = False
+    if not fits or len(data) != BLOCK + place.size:
+        raise MediaError(f"{name}: not in the shard at this offset (cut short, or another file); pack it again")
+    return data[BLOCK:]
+
+
+def _fully(file: Any, size: int) -> bytes:
+    """As many bytes as there are, up to `size`: one read of a network disk may give fewer."""
+    pieces = []
+    while size and (piece := file.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
