@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+WHOLE = "0/1"  # --part of a process that does all the work
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -37,7 +39,7 @@ def add_parser(commands: Any) -> None:
     run_.add_argument("--download", action="store_true", help="fetch a published model that is not on this disk")
     run_.add_argument("--shard-rows", type=int, default=10_000, metavar="N", help="rows per shard of a folder")
     run_.add_argument("--shard-seconds", type=float, default=60.0, metavar="S", help="close a shard after so long")
-    run_.add_argument("--part", default="0/1", help=argparse.SUPPRESS)
+    run_.add_argument("--part", default=WHOLE, help=argparse.SUPPRESS)
 
     media = parser.add_argument_group("media")
     media.add_argument("--root", metavar="DIR", help="folder that paths inside a list are relative to")
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
     check(args)
     summary, rows = score_on_devices(args, sys.argv[1:]) if args.devices else score_here(args)
+    if args.part != WHOLE:  # one process of several: what is said and kept in the end, all of them know only together
+        return 1 if summary.failed else 0
     if summary.n == 0:
         print(f"q-align: error: no image or video in {', '.join(args.media)}", file=sys.stderr)
         return 1

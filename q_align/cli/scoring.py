@@ -12,7 +12,7 @@ from typing import Any
 
 from q_align.errors import ConfigError
 from q_align.score.job import Summary, score_all, tally
-from q_align.score.tables import COLUMNS, check_free, forget_errors, open_table, read_rows, to_json
+from q_align.score.tables import COLUMNS, check_free, forget_errors, is_folder, open_table, read_rows, to_json
 
 
 def check(args: argparse.Namespace) -> None:
@@ -27,13 +27,22 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("--resume goes on with what --output holds; name it")
     if args.retry and not (args.resume and args.output):
         raise ConfigError("--retry goes with --resume and --output")
-    if args.devices and (not args.output or Path(args.output).suffix):
+    if args.devices and not (args.output and is_folder(args.output)):
         raise ConfigError("--devices writes from several processes; give --output a folder")
     unknown = set((args.columns or "id").split(",")) - {*COLUMNS, "frames"}
     if unknown:
         raise ConfigError(f"unknown columns {', '.join(sorted(unknown))}; there are {', '.join([*COLUMNS, 'frames'])}")
-    if args.columns and "id" not in args.columns.split(","):
-        raise ConfigError("--columns needs id: a row without its name is of no use, and cannot be resumed")
+    needed = {
+        "id": "a row without its name is of no use, and cannot be resumed",
+        **({"task": "several tasks write several rows for each id"} if "," in args.task else {}),
+        **({"value": "--threshold, --top and --histogram look at it"} if _keeps(args) or args.histogram else {}),
+        **({"error": "--retry looks for it"} if args.retry else {}),
+    }
+    for name, reason in needed.items():
+        if args.columns and name not in args.columns.split(","):
+            raise ConfigError(f"--columns needs {name}: {reason}")
+    if args.link and not (args.keep and Path(args.keep).suffix != ".txt"):
+        raise ConfigError("--link goes with --keep FOLDER")
 
 
 def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, Any]]]:
@@ -71,7 +80,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
     scorer.spec = replace(scorer.spec, **{name: value for name, value in given.items() if value is not None})
     card = scorer.card
     scale = find_scale(args.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
-    if args.output and Path(args.output).is_dir():
+    if args.output and is_folder(args.output):
         settings = {name: getattr(args, name) for name in ("model", "task", "scale", "dtype")}
         claim(Path(args.output), settings | {"media": asdict(scorer.spec)})
     table = _table(args, resume, number, parts)
@@ -129,7 +138,7 @@ def _table(args: argparse.Namespace, resume: bool, number: int, parts: int) -> A
     columns = tuple(args.columns.split(",")) if args.columns else (*COLUMNS, *(["frames"] if args.per_frame else []))
     if not args.output:
         return Terminal(columns, as_json=args.json, hold=_keeps(args) or args.histogram, show=not _keeps(args))
-    if args.retry:
+    if args.retry and parts == 1:  # of several processes, the one that starts them has done it
         forget_errors(args.output)
     shards = {"shard_rows": args.shard_rows, "shard_seconds": args.shard_seconds}
     prefix = {"prefix": f"part{number}"} if parts > 1 else {}

@@ -89,11 +89,12 @@ def convert(record: Mapping[str, Any], value: float, std: float | None = None) -
 
 
 def rescaled(row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of scores with `value` and `std` on the other scale; probabilities and level stay as they are."""
+    """A row of scores with `value`, `std` and `frames` on the other scale; probabilities and level stay as they are."""
     if row.get("value") is None:
         return row
     value, std = convert(record, row["value"], row.get("std"))
-    return row | {"value": value, "std": std}
+    row = row | {"value": value, "std": std}
+    return row | {"frames": tuple(apply(record, row["frames"]).tolist())} if row.get("frames") else row
 
 
 def find_scale(

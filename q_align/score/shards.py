@@ -111,8 +111,8 @@ class ParquetFile(Shards):
         self.flush()
         with pq.ParquetWriter(self.whole, self.schema) as writer:
             for part in ([self.path] if self.path.exists() else []) + shards_of(self.folder):
-                for batch in pq.ParquetFile(part).iter_batches(8192, columns=self.schema.names):
-                    writer.write_batch(batch)
+                for batch in pq.ParquetFile(part).iter_batches(8192):
+                    writer.write_batch(_fit(batch, self.schema))
         _sync(self.whole)
         self.lock.close()
         # From here on the shards count as spent: whoever finds the folder under this name only finishes the rename.
@@ -123,6 +123,13 @@ class ParquetFile(Shards):
         if self.whole.exists():
             self.whole.replace(self.path)
         shutil.rmtree(self.spent)
+
+
+def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of a schema; nulls where an earlier run did not write one."""
+    there = batch.schema.names
+    columns = [batch.column(f.name).cast(f.type) if f.name in there else pa.nulls(len(batch), f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def parts_of(path: Path) -> Path:
@@ -164,7 +171,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RUN
-    if path.exists():
+    if path.exists() and shards_of(folder):
         before = json.loads(path.read_text(encoding="utf-8"))
         for name, value in settings.items():
             if before.get(name) != value:
@@ -173,7 +180,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
                     f"same, or name another --output"
                 )
         return
-    temporary = path.with_suffix(".tmp")
+    temporary = folder / f".{RUN}.{os.getpid()}"  # several processes may begin at once
     temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 

@@ -106,11 +106,12 @@ def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str]
     """
     from q_align.score.shards import ParquetFile, Shards
 
+    folder = is_folder(path)  # before a slash at its end is lost
     path = Path(path)
     suffix = path.suffix.lower()
     check_free(path, resume=resume)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() or not suffix or str(path).endswith("/"):
+    if folder:
         return Shards(path, columns, **shards)
     if suffix == ".jsonl":
         return Lines(path, columns)
@@ -119,6 +120,11 @@ def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str]
     if suffix == ".parquet":
         return ParquetFile(path, columns, **shards)
     raise ConfigError(f"{path}: cannot write {suffix}; --output takes {', '.join(FORMATS)} or a folder")
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a table of that name is a folder of shards: no suffix, a slash at its end, or a folder that is there."""
+    return str(path).endswith("/") or not Path(path).suffix or Path(path).is_dir()
 
 
 class Lines:

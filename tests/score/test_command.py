@@ -163,6 +163,10 @@ def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int]
         (["ok.png", "--output", "a.xlsx"], ".xlsx"),
         (["ok.png", "--resume"], "--output"),
         (["ok.png", "--columns", "valeu"], "unknown columns valeu"),
+        (["ok.png", "--columns", "id", "--top", "1"], "needs value"),
+        (["ok.png", "--columns", "id", "--task", "iqa,iaa"], "needs task"),
+        (["ok.png", "--columns", "id", "--output", "a.jsonl", "--resume", "--retry"], "needs error"),
+        (["ok.png", "--link"], "--keep"),
         (["t.csv"], "no column"),
         (["t.csv", "--column", "fil"], "did you mean 'film'"),
         (["ok.png", "--batch-size", "0"], "batch_size"),
@@ -276,12 +280,25 @@ def test_one_process_per_device(
     assert all(two[k] == one[k] if one[k] is None else two[k] == pytest.approx(one[k], abs=1e-5) for k in one)
 
 
+def test_what_several_processes_keep_is_chosen_once(
+    model: str, seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    best = tmp_path / "best"
+    words = ["--output", str(tmp_path / "two"), "--model", model, "--top", "1", "--keep", str(best), "--histogram"]
+    for number in range(2):  # what each process does, one after the other
+        assert main(["score", str(seven), *words, "--part", f"{number}/2"]) == 1
+        assert not best.exists() and "#" not in capfd.readouterr().err
+    assert main(["score", str(seven), *words, "--part", "0/2", "--resume", "--retry"]) == 1
+    assert len(list(tmp_path.glob("two/part[01]-*.parquet"))) == 2, "other processes' rows are not theirs to remove"
+    assert main(["score", str(seven), *words, "--resume"]) == 1
+    assert len(list(best.iterdir())) == 1
+
+
 def test_a_folder_is_gone_on_with_under_the_same_settings(
     score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [str(seven / "ok0.png"), "--output", str(tmp_path / "s/"), "--resume"]
-    (tmp_path / "s").mkdir()
-    assert score(words) == 0
+    words = [str(seven / "ok0.png"), "--output", f"{tmp_path}/s/", "--resume"]
+    assert score(words[:-1]) == 0, "the first run, which makes the folder"
     assert score([*words, "--task", "iaa"]) == 1
     assert "was scored with task 'auto', not 'iaa'" in capsys.readouterr().err
 
@@ -298,3 +315,12 @@ def test_frames_of_a_video(score: Callable[[list[str]], int], seven: Path, tmp_p
         video, image = rows(out)
         assert video["task"] == "vqa" and len(video["frames"]) == 3 and all(1 <= v <= 5 for v in video["frames"])
         assert image["task"] == "iqa" and image["frames"] is None
+    assert score([str(clip), "--output", str(tmp_path / "share.jsonl"), "--per-frame", "--scale", "unit"]) == 0
+    assert rows(tmp_path / "share.jsonl")[0]["frames"] == pytest.approx([(v - 1) / 4 for v in video["frames"]])
+
+
+def test_going_on_with_another_column(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    assert score([str(seven / "ok0.png"), "--output", str(out)]) == 0
+    assert score([str(seven / "ok*.png"), "--output", str(out), "--per-frame", "--resume"]) == 0
+    assert [row["frames"] for row in rows(out)] == [None] * 4
