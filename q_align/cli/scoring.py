@@ -66,6 +66,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
     resume = args.resume or parts > 1
     if args.output:
         check_free(Path(args.output), resume=resume)
+    loading = {name: getattr(args, name) for name in ("batch_tokens", "attn", "quantize", "device_map")}
     scorer = Scorer.from_pretrained(
         args.model,
         device=args.device,
@@ -75,13 +76,14 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
         limits=limits,
         compile=args.compile,
         download=args.download,
+        **{name: value for name, value in loading.items() if value is not None},
     )
     given = {name: getattr(args, name) for name in ("fps", "max_frames", "clip")}
     scorer.spec = replace(scorer.spec, **{name: value for name, value in given.items() if value is not None})
     card = scorer.card
     scale = find_scale(args.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
     if args.output and is_folder(args.output):
-        settings = {name: getattr(args, name) for name in ("model", "task", "scale", "dtype")}
+        settings = {name: getattr(args, name) for name in ("model", "task", "scale", "dtype", "quantize")}
         claim(Path(args.output), settings | {"media": asdict(scorer.spec)})
     table = _table(args, resume, number, parts)
     # on a terminal only: nobody waits for a count that is not shown

@@ -10,15 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from q_align.errors import CheckpointError, ConfigError, nearest, require
+from q_align.errors import CheckpointError, nearest, require
 from q_align.log import log
 from q_align.model.card import ModelCard
 from q_align.model.chat_encode import ChatEncoder
 from q_align.model.chat_processor import load_processor, processor_files
 from q_align.model.chat_prompt import Layout, read_template
 from q_align.model.families import FAMILIES, Family, family_of
-
-QUANTIZERS = ("8bit", "4bit", "int8")
+from q_align.model.lighter import check_attention, quantization
 
 
 def load(
@@ -38,18 +37,27 @@ def load(
         dtype: of the weights in memory: "float32", "bfloat16" or "float16".
         attn: "eager", "sdpa" or "flash_attention_2"; None: the model's default.
         device_map: where the layers go: "auto", "cuda", "mps", "cpu", or a map by module name (accelerate).
-        quantize: "8bit" or "4bit" (bitsandbytes), "int8" (torchao); None: as stored.
+        quantize: "8bit" or "4bit" (bitsandbytes), "int8" (torchao), of the language layers; None: as stored.
 
     Raises:
         CheckpointError: when the folder is not a model that transformers knows.
         LevelTokenError: when the level words are not single, distinct tokens.
+        ConfigError, MissingExtraError: for options that are unknown or lack their library.
     """
     folder = Path(path)
+    check_attention(attn, dtype)
     family = _known(card.family, folder)
     encoder = load_encoder(folder, card, family)
     if card.family not in FAMILIES:
         _say_assumed(card.family, encoder)
-    model = _model(folder, dtype=dtype, attn=attn, device_map=device_map, quantize=quantize)
+    options: dict[str, Any] = {"attn_implementation": attn} if attn is not None else {}
+    if device_map is not None:
+        require("accelerate", extra="train")
+        options["device_map"] = device_map
+    if quantize is not None:
+        keep = (*family.vision, *family.connector, "lm_head")
+        options["quantization_config"] = quantization(quantize, dtype, keep)
+    model = _model(folder, dtype, options)
     _freeze_unread(model)
     return model.eval(), encoder
 
@@ -92,22 +100,14 @@ def published(folder: Path) -> ModelCard | None:
     return ModelCard(family=kind, tasks=(), about={"remark": "untuned: a start for training; its scores mean little"})
 
 
-def _model(
-    folder: Path, *, dtype: str, attn: str | None, device_map: str | dict[str, Any] | None, quantize: str | None
-) -> Any:
+def _model(folder: Path, dtype: str, options: dict[str, Any]) -> Any:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "local_files_only": True}
-    if attn is not None:
-        options["attn_implementation"] = attn
-    if device_map is not None:
-        require("accelerate", extra="train")
-        options["device_map"] = device_map
-    if quantize is not None:
-        options["quantization_config"] = _quantization(quantize, options["dtype"])
     try:
-        return AutoModelForImageTextToText.from_pretrained(folder, **options)
+        return AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, **options
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder}: not a model that transformers loads for image and text ({reason})") from error
@@ -132,27 +132,6 @@ def _freeze_unread(model: Any) -> None:
         for unread in ("post_layernorm", "head"):
             if hasattr(tower, unread):
                 getattr(tower, unread).requires_grad_(False)
-
-
-def _quantization(name: str, dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig, TorchAoConfig
-
-    if name not in QUANTIZERS:
-        raise ConfigError(f"unknown quantization {name!r}{nearest(name, QUANTIZERS)}; known: {', '.join(QUANTIZERS)}")
-    # the head stays as it is: level probabilities are read from it
-    if name == "int8":
-        torchao = require("torchao.quantization", extra="quant")
-        return TorchAoConfig(torchao.Int8WeightOnlyConfig(), modules_to_not_convert=["lm_head"])
-    require("bitsandbytes", extra="quant")
-    if name == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head"])
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_use_double_quant=True,
-        llm_int8_skip_modules=["lm_head"],
-    )
 
 
 def _known(name: str, folder: Path) -> Family:

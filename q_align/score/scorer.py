@@ -22,6 +22,7 @@ from q_align.media.source import resolve
 from q_align.memory import keep_freed_memory
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
+from q_align.model.lighter import settle
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
 from q_align.score.device import best_device, cores
 from q_align.score.engine import Engine, Loaded
@@ -79,6 +80,7 @@ class Scorer:
         self.device = next(self.model.parameters()).device
         if self.device.type == "cpu":
             keep_freed_memory()
+        settle(self.model)
         self.length = getattr(backbone.encoder, "length", None)
         self.bounds = bounds(self.device, self.length, batch_size, batch_tokens)
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)

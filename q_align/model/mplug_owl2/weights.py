@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import BitsAndBytesConfig
 
-from q_align.errors import CheckpointError, require
+from q_align.errors import CheckpointError
+from q_align.model.lighter import check_attention, quantization
 from q_align.model.mplug_owl2.config import MPLUGOwl2Config
 from q_align.model.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
 
@@ -38,17 +38,18 @@ def full_model(
         dtype: "float32", "bfloat16" or "float16".
         attn: "eager", "sdpa", "flash_attention_2", ...; None: the library's default.
         device_map: as in transformers, for models larger than one device.
-        quantize: "8bit" or "4bit" (bitsandbytes) for the language layers.
+        quantize: "8bit" or "4bit" (bitsandbytes), "int8" (torchao), of the language layers.
 
     Raises:
         CheckpointError: for missing files, or keys that are missing, left over, or of another shape.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    check_attention(attn, dtype)
     config = MPLUGOwl2Config.from_pretrained(folder)
     options: dict[str, Any] = {"device_map": device_map} if device_map is not None else {}
     if quantize is not None:
-        options["quantization_config"] = quantization(quantize, DTYPES[dtype])
+        options["quantization_config"] = quantization(quantize, dtype, KEEP_PRECISE)
     try:
         loaded: Any = MPLUGOwl2LlamaForCausalLM.from_pretrained(
             folder,
@@ -66,23 +67,6 @@ def full_model(
     model, info = loaded
     complain(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model
-
-
-def quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Options of bitsandbytes: language layers in 8 or 4 bits, pictures and the output head in full precision."""
-    require("bitsandbytes", extra="quant")
-    skip = list(KEEP_PRECISE)
-    if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
-    if kind == "4bit":
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=skip,
-        )
-    raise CheckpointError(f"quantize must be 8bit or 4bit, got {kind!r}")
 
 
 def complain(folder: Path, missing: Any, leftover: Any, mismatched: Any = ()) -> None:

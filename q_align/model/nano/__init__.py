@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from q_align.errors import CheckpointError
+from q_align.errors import CheckpointError, ConfigError
 from q_align.model.card import ModelCard
 from q_align.model.nano.encoder import PROMPT, NanoEncoder
 from q_align.model.nano.shape import NanoShape
@@ -46,7 +46,14 @@ def build(seed: int = 0, **overrides: Any) -> Backbone:
 
 
 def load(
-    path: str | Path, card: ModelCard, *, dtype: str = "float32", attn: str | None = None, bare: bool = False
+    path: str | Path,
+    card: ModelCard,
+    *,
+    dtype: str = "float32",
+    attn: str | None = None,
+    device_map: Any = None,
+    quantize: str | None = None,
+    bare: bool = False,
 ) -> tuple[Any, NanoEncoder]:
     """Reads a checkpoint folder.
 
@@ -54,13 +61,17 @@ def load(
         path: folder with config.json, model.safetensors and tokenizer.json.
         card: its `q_align.json`.
         dtype: of the weights in memory.
-        attn: kept for the seam; nano always uses torch's scaled dot product attention.
+        attn, device_map, quantize: for larger models; nano always uses torch's scaled dot product attention.
         bare: gives the network as a plain `nn.Module` with the same forward and the same scores instead of a
             `PreTrainedModel`: for scoring, where importing transformers would take longer than the work.
 
     Raises:
         CheckpointError: when a file is missing or does not fit.
+        ConfigError: for an option that a model this small has no use for.
     """
+    for name, value in {"device_map": device_map, "quantize": quantize}.items():
+        if value is not None:
+            raise ConfigError(f"nano knows no {name}, it is small enough; leave out {name}={value!r}")
     folder = Path(path)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
