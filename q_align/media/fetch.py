@@ -22,6 +22,8 @@ from q_align.media.limits import Limits
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 PIECE = 1 << 16
+# IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052), and the compatible ones of old.
+EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 def fetch(url: str, limits: Limits) -> bytes:
@@ -62,10 +64,18 @@ def public_address(host: str, port: int) -> str:
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
         address = ipaddress.ip_address(text.split("%")[0])
-        inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-        if not (address.is_global and inner.is_global) or address.is_multicast:
+        if not (address.is_global and _inner(address).is_global) or address.is_multicast:
             raise MediaError(f"{host} is at {text}, which is not a public address")
     return addresses[0]
+
+
+def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address leads to through a translator or a tunnel; else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if any(address in network for network in EMBEDDING):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _get(url: str, deadline: float, limits: Limits) -> bytes | str:
@@ -105,11 +115,6 @@ def _body(response: http.client.HTTPResponse, url: str, deadline: float, limits:
     return bytes(data)
 
 
-def _hang_up(plain: socket.socket) -> None:
-    with suppress(OSError):  # it may be closed already
-        plain.shutdown(socket.SHUT_RDWR)
-
-
 class _Pinned(http.client.HTTPConnection):
     """A connection to the address that was checked, under the name that was asked for."""
 
@@ -119,17 +124,27 @@ class _Pinned(http.client.HTTPConnection):
         self.alarm: threading.Timer | None = None
 
     def connect(self) -> None:
-        plain = socket.create_connection((public_address(self.host, self.port), self.port), self._left())
+        self.sock = socket.create_connection((public_address(self.host, self.port), self.port), self._left())
+        if self.secure:
+            context = ssl.create_default_context()
+            # the handshake waits for the alarm: wrapping takes the plain socket's place
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
         # A server that sends one byte now and then never exceeds the time of a single read.
-        self.alarm = threading.Timer(self._left(), _hang_up, [plain])
+        self.alarm = threading.Timer(self._left(), self._hang_up, [self.sock])
         self.alarm.daemon = True
         self.alarm.start()
-        self.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=self.host) if self.secure else plain
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
 
     def close(self) -> None:
         if self.alarm is not None:
             self.alarm.cancel()
         super().close()
+
+    @staticmethod
+    def _hang_up(open_socket: socket.socket) -> None:
+        with suppress(OSError):  # it may be closed already
+            socket.socket.shutdown(open_socket, socket.SHUT_RDWR)  # below TLS, whose state another thread is using
 
     def _left(self) -> float:
         left = self.deadline - time.monotonic()

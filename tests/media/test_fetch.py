@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -79,6 +83,33 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     http.shutdown()
 
 
+@pytest.fixture
+def secure(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same server behind TLS, with a certificate of its own that is trusted for the moment."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate)]
+    extra = ["-days", "1", "-subj", "/CN=pictures.test", "-addext", "subjectAltName=DNS:pictures.test"]
+    subprocess.run(["openssl", *words, *extra], check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"https://pictures.test:{http.server_port}"
+    http.shutdown()
+
+
+def test_time_runs_out_over_tls_too(secure: str) -> None:
+    assert open_image(f"{secure}/a.png", limits=OPEN).size == (8, 6)
+    begun = time.monotonic()
+    with pytest.raises(MediaError, match="no answer within"):
+        open_image(f"{secure}/dribble/a.png", limits=OPEN)
+    assert time.monotonic() - begun < 3
+
+
 def test_a_picture_comes_over_the_wire(server: str) -> None:
     assert open_image(f"{server}/a.png", limits=OPEN).size == (8, 6)
     assert open_image(f"{server}/redirect/b.png", limits=OPEN).size == (8, 6)
@@ -123,11 +154,12 @@ def test_a_bad_answer_is_an_error(server: str, path: str, reason: str) -> None:
             "100.64.0.1",
         ),
         *("[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[::ffff:10.0.0.1]", "[2002:7f00:1::]", "224.0.0.1"),
+        *("[64:ff9b::7f00:1]", "[64:ff9b::a00:1]", "[::7f00:1]"),
         *("2130706433", "0x7f000001"),
     ],
 )
 def test_private_hosts_are_refused(host: str) -> None:
-    with pytest.raises(MediaError, match=r"not a public address|cannot be fetched"):
+    with pytest.raises(MediaError, match="not a public address"):
         open_image(f"http://{host}:9/a.png", limits=OPEN)
 
 
