@@ -57,24 +57,34 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
             found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
             if not found:
                 yield Item(word, word)  # its row says that there is no such file
-            for name in found:
-                yield from walk(Path(name)) if Path(name).is_dir() else [_named(name)]
+            yield from expand(found, root=root, column=column)  # lists and shards count as if named one by one
         else:
             yield _named(word)
 
 
 def walk(folder: Path) -> Iterator[Item]:
-    """Media files of a folder and those below it, by name; other files are counted and left."""
-    left = 0
-    for base, folders, files in os.walk(folder):
+    """Media files of a folder and those below it, by name; other files are counted and left.
+
+    A folder that cannot be listed is an item that fails: what it holds must not be missed unseen.
+    """
+    left, locked = 0, []
+    for base, folders, files in os.walk(folder, onerror=locked.append):
+        yield from _unlisted(locked)
         folders.sort()
         for name in sorted(files):
             if Path(name).suffix.lower() in MEDIA_SUFFIXES:
                 yield _named(os.path.join(base, name))  # noqa: PTH118 (twice as fast, and there may be millions)
             else:
                 left += 1
+    yield from _unlisted(locked)
     if left:
         log.info("%s: %d files without the suffix of an image or a video were left", folder, left)
+
+
+def _unlisted(errors: list[OSError]) -> Iterator[Item]:
+    while errors:
+        error = errors.pop()
+        yield Item(clean(str(error.filename)), Broken(f"{error.filename}: cannot be listed ({error.strerror})"))
 
 
 def clean(text: str) -> str:
@@ -142,7 +152,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         import csv
 
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+            try:
+                yield from csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise MediaError(f"{path}: not a table in UTF-8 ({error})") from error
 
 
 def item_of(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
@@ -154,7 +167,8 @@ def item_of(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
     if isinstance(media, str) and media and not is_url(media):
         name = name or media
         media = str(root / media)
-    id = row.get("id") or name or (media if isinstance(media, str) and media else place)
+    given = row.get("id")
+    id = given if given not in (None, "") else name or (media if isinstance(media, str) and media else place)
     task = row.get("task")
     return Item(clean(str(id)), _present(media, column), task if isinstance(task, str) and task else None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -41,6 +42,35 @@ def test_files_folders_and_globs(folder: Path) -> None:
     assert ids("https://example.com/*.jpg") == ["https://example.com/*.jpg"]
     (folder / "odd[1].jpg").touch()
     assert ids("odd[1].jpg") == ["odd[1].jpg"], "a name that looks like a glob"
+
+
+def test_lists_behind_a_glob(folder: Path) -> None:
+    (folder / "l1.txt").write_text("a/2.jpg\nb/4.webp\n")
+    assert ids("l*.txt") == ["a/2.jpg", "b/4.webp"]
+    with tarfile.open("s1.tar", "w") as shard:
+        shard.add("b/4.webp")
+    assert ids("s*.tar") == ["s1.tar/b/4.webp"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_item_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:
+        if Path(path).name == "deep":  # as root, permissions would not stop us
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", guarded)
+    *_, last = expand(["a"])
+    assert last.id == "a/deep" and isinstance(last.media, Broken) and "cannot be listed" in last.media
+
+
+def test_tables_that_cannot_be_read_are_named(folder: Path) -> None:
+    (folder / "latin.csv").write_bytes("path\nsp\xe4ce.png\n".encode("latin-1"))
+    with pytest.raises(MediaError, match="not a table in UTF-8"):
+        list(expand(["latin.csv"]))
+    (folder / "zero.jsonl").write_text('{"path": "a/2.jpg", "id": 0}\n{"path": "b/4.webp", "id": ""}\n')
+    assert ids("zero.jsonl") == ["0", "b/4.webp"]
 
 
 def test_lists(folder: Path) -> None:
