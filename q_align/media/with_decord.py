@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from q_align.media.video import Reader
 @contextmanager
 def open_video(source: Source) -> Iterator[Reader]:
     """Opens a video; one decoding thread, since many videos are read at once."""
+    if find_spec("av") is not None:
+        _probe(source)
     decord = require("decord", extra="video")
     decord.logging.set_level(decord.logging.QUIET)  # the reason reaches the caller as an exception
     video = decord.VideoReader(str(source) if isinstance(source, Path) else source, num_threads=1)
@@ -30,3 +33,13 @@ def open_video(source: Source) -> Iterator[Reader]:
         return Image.fromarray(video[index].asnumpy())
 
     yield Reader(times, float(video.get_avg_fps()), (width, height), read)
+
+
+def _probe(source: Source) -> None:
+    """Lets FFmpeg's own reason through for what is no video: decord would print a line of its own, whatever its level."""
+    av = require("av", extra="video")
+    av.logging.set_level(av.logging.PANIC)
+    with av.open(source if hasattr(source, "read") else str(source)):
+        pass
+    if hasattr(source, "seek"):
+        source.seek(0)

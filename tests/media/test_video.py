@@ -225,3 +225,29 @@ def test_an_hour_needs_no_more_memory_than_a_minute(tmp_path: Path) -> None:
         assert count == 16
         peaks.append(peak)
     assert peaks[1] - peaks[0] < 60, f"MB of the minute and of the hour: {peaks}"
+
+
+def test_what_is_no_video_says_so_once(clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The reason is in the error; decoders print nothing of their own, which would stand between the rows' lines."""
+    data, bad = clip.read_bytes(), {}
+    for name, content in {
+        "text.mp4": b"hello\n" * 50,
+        "stub.mp4": data[:500],
+        "header.avi": b"RIFF\0\0\0\0AVI LIST",
+        "middle.mp4": data[:600] + bytes(200) + data[800:],
+        "end.mp4": data[: len(data) * 9 // 10],
+        "zeros.mp4": data[:8] + bytes(len(data)),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        bad[name] = tmp_path / name
+    make_clip(tmp_path / "sound.mp4", audio=True)
+    for path in (*bad.values(), tmp_path / "sound.mp4"):
+        for media in (path, path.read_bytes()):
+            try:
+                frames, _ = open_frames(media, video=True)
+                assert frames
+            except MediaError as error:
+                assert "\n" not in str(error)
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(MediaError, match=r"text\.mp4: cannot be opened as a video .*Invalid data"):
+        open_frames(bad["text.mp4"])
