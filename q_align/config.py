@@ -45,7 +45,7 @@ class ModelConfig:
     path: str = "nano"  # folder, hub id, or "nano" for the embedded model
     init: Literal["pretrained", "random"] = "pretrained"  # random: the same architecture from scratch
     attn: str | None = None  # eager, sdpa, flash_attention_2; None: the model's default
-    quantize: str | None = None  # 8bit, 4bit (QLoRA)
+    quantize: Literal["8bit", "4bit", "int8"] | None = None  # 4bit with adapters: QLoRA
     freeze: list[str] = field(default_factory=list)  # parts kept as they are: vision, connector, language
     lora: LoraConfig = field(default_factory=LoraConfig)
 
@@ -107,7 +107,7 @@ class TrainConfig:
     lr_parts: dict[str, float] = field(default_factory=dict)  # vision, connector, language -> its own learning rate
     weight_decay: float = 0.0
     warmup: float = 0.03  # share of the steps
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "linear", "polynomial", "inverse_sqrt", "constant", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = 1.0
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto: bf16 where the device computes in it, else fp32
     checkpointing: bool | list[str] = False  # recompute activations: less memory, a third more time; true, or parts
@@ -205,8 +205,18 @@ def _check_values(config: RunConfig) -> None:
         (train.keep > 0, "train.keep", train.keep, "positive"),
         (0 <= train.warmup < 1, "train.warmup", train.warmup, "a share in [0, 1)"),
         (0 <= data.val_share < 1, "data.val_share", data.val_share, "a share in [0, 1)"),
-        (config.media.fps > 0, "media.fps", config.media.fps, "positive"),
-        (config.media.max_frames > 0, "media.max_frames", config.media.max_frames, "positive"),
+        (train.workers >= 0, "train.workers", train.workers, "0 or more"),
+        (train.log_every > 0, "train.log_every", train.log_every, "positive"),
+        (train.max_bad_media >= 0, "train.max_bad_media", train.max_bad_media, "0 or more"),
+        (train.seed >= 0, "train.seed", train.seed, "0 or more"),
+        (
+            train.eval_batch_size is None or train.eval_batch_size > 0,
+            "train.eval_batch_size",
+            train.eval_batch_size,
+            "positive",
+        ),
+        (data.crop is None or data.crop > 0, "data.crop", data.crop, "positive"),
+        (config.model.lora.r > 0, "model.lora.r", config.model.lora.r, "positive"),
     ]
     if data.cache and config.media.max_pixels is None:
         raise ConfigError("data.cache keeps media as large as they are; set media.max_pixels to what the model needs")

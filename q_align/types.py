@@ -24,13 +24,24 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class MediaSpec:
-    """How media are looked at: the same in training and in scoring, and stored in every checkpoint."""
+    """How media are looked at: the same in training and in scoring, and stored in every checkpoint.
+
+    Raises:
+        ValueError: for numbers that make no sense.
+    """
 
     max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
     fps: float = 1.0  # points per second of a video (the paper: 1), at least one; 0: max_frames over the whole
     max_frames: int = 16  # at most so many frames of a video, evenly spread
     clip: int = 1  # frames taken one after another at each point
     tiles: int = 0  # of an image beyond twice max_pixels, also so many crops at native scale, each of max_pixels
+
+    def __post_init__(self) -> None:
+        least = {"max_pixels": 1, "fps": 0, "max_frames": 1, "clip": 1, "tiles": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= low:
+                raise ValueError(f"media.{name} must be {low} or more, got {value}")
 
 
 class Item(NamedTuple):

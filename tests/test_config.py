@@ -26,6 +26,10 @@ def test_defaults_survive_a_round_trip(tmp_path: Path) -> None:
     assert again == first == RunConfig()
 
 
+def test_a_count_of_frames_over_a_whole_video_can_be_taught() -> None:
+    assert resolve([], ["--media.fps", "0"]).media.fps == 0
+
+
 def test_later_files_win_and_overrides_come_last(tmp_path: Path) -> None:
     one = write(tmp_path, "one.yaml", "train: {epochs: 5, lr: 0.1, lr_parts: {vision: 1.0e-3}}\n")
     two = write(tmp_path, "two.yaml", "train: {epochs: 6}\n")
@@ -46,6 +50,11 @@ def test_later_files_win_and_overrides_come_last(tmp_path: Path) -> None:
         ("levels: {values: [1, 2, 3, 4, 5]}", ["values", "fall"]),
         ("model: {freeze: [visoin]}", ["visoin", "vision"]),
         ("train: {batch_size: 0}", ["train.batch_size", "positive"]),
+        ("train: {schedule: cosin}", ["train.schedule", "cosine"]),
+        ("train: {workers: -1}", ["train.workers", "0 or more"]),
+        ("model: {quantize: 3bit}", ["model.quantize", "4bit"]),
+        ("media: {clip: 0}", ["media.clip", "1 or more"]),
+        ("media: {max_pixels: 0}", ["media.max_pixels", "1 or more"]),
         ("- 1", ["expected sections"]),
         ("a: b: c", ["not valid YAML"]),
     ],

@@ -79,7 +79,10 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
         **{name: value for name, value in loading.items() if value is not None},
     )
     given = {name: getattr(args, name) for name in ("fps", "max_frames", "clip")}
-    scorer.spec = replace(scorer.spec, **{name: value for name, value in given.items() if value is not None})
+    try:
+        scorer.spec = replace(scorer.spec, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise ConfigError(f"{error} (--fps, --max-frames, --clip)") from error
     card = scorer.card
     scale = find_scale(args.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
     if args.output and is_folder(args.output):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from q_align.cluster.manifest import Unit, open_tables, units
-from q_align.cluster.stages import ScoreStage, decode_unit, write_shard
+from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import require
 from q_align.log import log
 from q_align.media import Limits
@@ -79,9 +79,7 @@ def _run(job: ClusterJob, work: list[Unit], folder: str) -> None:
         quiet = {"include_dashboard": False} if job.address is None else {}
         ray.init(address=job.address or "local", log_to_driver=False, **quiet)
     try:
-        from q_align.model.backbone import read_card
-
-        spec = read_card(job.model).media
+        spec = spec_of(job.model)
         data.DataContext.get_current().enable_progress_bars = False
         decoded = data.from_items([{"unit": number} for number in range(len(work))], override_num_blocks=len(work))
         decoded = decoded.map_batches(

@@ -34,6 +34,15 @@ DECODED = pa.schema(
 PIECE = 2**28  # bytes of pixels per table between stations
 
 
+def spec_of(model: str) -> MediaSpec:
+    """How media are opened for a model, as its scorer opens them."""
+    from q_align.model.backbone import read_card
+    from q_align.model.families import to_open
+
+    card = read_card(model)
+    return to_open(card.family, card.media)
+
+
 def decode_unit(unit: Unit, *, root: str | None, spec: MediaSpec, limits: Limits) -> Iterator[pa.Table]:
     """Decodes a unit's media; what cannot be decoded travels on as a row with its reason."""
     rows: list[dict[str, Any]] = []

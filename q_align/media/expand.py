@@ -67,7 +67,8 @@ def walk(folder: Path) -> Iterator[Item]:
 
     A folder that cannot be listed is an item that fails: what it holds must not be missed unseen.
     """
-    left, locked = 0, []
+    left = 0
+    locked: list[OSError] = []
     for base, folders, files in os.walk(folder, onerror=locked.append):
         yield from _unlisted(locked)
         folders.sort()

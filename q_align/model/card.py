@@ -79,7 +79,10 @@ class ModelCard:
         unknown = set(record) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise CheckpointError(f"{path}: unknown keys {sorted(unknown)}; written by a newer q_align?")
-        record["levels"] = LevelScheme(**record.get("levels", {}))
-        record["media"] = MediaSpec(**record.get("media", {}))
+        try:
+            record["levels"] = LevelScheme(**record.get("levels", {}))
+            record["media"] = MediaSpec(**record.get("media", {}))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: levels or media make no sense ({error})") from error
         record["tasks"] = tuple(record.get("tasks", ("iqa",)))
         return cls(**record)

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from q_align.cluster.manifest import open_tables, read_unit, units
-from q_align.cluster.stages import ScoreStage, decode_unit, write_shard
-from q_align.errors import ConfigError, MediaError
+from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
+from q_align.errors import CheckpointError, ConfigError, MediaError
 from q_align.media import Limits
 from q_align.model.backbone import Backbone
+from q_align.model.card import ModelCard
 from q_align.score.job import Done, Summary
 from q_align.score.scorer import Scorer
 from q_align.score.shards import read_shards
@@ -104,6 +105,15 @@ def test_pictures_without_any_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [picture(1), picture(2)]}), tmp_path / "t.parquet")
     tables = open_tables([str(tmp_path / "t.parquet")], None)
     assert sum(len(list(read_unit(unit, None))) for unit in units(tables, Done(), None, Summary())) == 2
+
+
+def test_media_are_opened_as_the_scorer_opens_them(tmp_path: Path) -> None:
+    for family, opened in (("qwen3_5", None), ("nano", 1000)):  # the former's encoder scales by itself, and once
+        ModelCard(family, media=MediaSpec(max_pixels=1000, max_frames=3)).save(tmp_path)
+        assert spec_of(str(tmp_path)) == MediaSpec(max_pixels=opened, max_frames=3)
+    (tmp_path / "q_align.json").write_text('{"family": "nano", "media": {"max_frames": 0}}')
+    with pytest.raises(CheckpointError, match="make no sense"):
+        spec_of(str(tmp_path))
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int]
         (["ok.png", "--columns", "id", "--task", "iqa,iaa"], "needs task"),
         (["ok.png", "--columns", "id", "--output", "a.jsonl", "--resume", "--retry"], "needs error"),
         (["ok.png", "--link"], "--keep"),
+        (["ok.png", "--clip", "0"], "--clip"),
         (["t.csv"], "no column"),
         (["t.csv", "--column", "fil"], "did you mean 'film'"),
         (["ok.png", "--batch-size", "0"], "batch_size"),
