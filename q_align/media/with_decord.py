@@ -36,7 +36,7 @@ def open_video(source: Source) -> Iterator[Reader]:
 
 
 def _probe(source: Source) -> None:
-    """Lets FFmpeg's own reason through for what is no video: decord would print a line of its own, whatever its level."""
+    """Lets FFmpeg's own reason through for what is no video, where decord prints a line whatever its level."""
     av = require("av", extra="video")
     av.logging.set_level(av.logging.PANIC)
     with av.open(source if hasattr(source, "read") else str(source)):
