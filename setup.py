@@ -24,6 +24,8 @@ EXTRAS = {
     "video": ["decord>=0.6; platform_machine == 'x86_64' or platform_machine == 'AMD64'", "av>=12"],
     "legacy": ["sentencepiece>=0.2"],  # tokenizer files of the published mPLUG-Owl2 checkpoints
     "quant": ["bitsandbytes>=0.44", "torchao>=0.7"],
+    "wandb": ["wandb>=0.16"],  # train.report_to
+    "liger": ["liger-kernel>=0.5; platform_system == 'Linux'"],  # train.liger
     "cluster": ["ray[data]>=2.40"],
     "serve": ["fastapi>=0.110", "uvicorn>=0.29", "gradio>=5"],
     "generate": [

@@ -31,6 +31,10 @@ class CheckpointError(QAlignError):
     """A model folder is incomplete or does not fit."""
 
 
+class TrainingError(QAlignError):
+    """Training cannot go on; says at which step and why."""
+
+
 class LevelTokenError(QAlignError):
     """The level words are not single, distinct tokens under a tokenizer."""
 

@@ -11,7 +11,7 @@ LAYERS = [
     ["levels", "tasks", "config_keys"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
     ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
-    ["data.collate", "score.engine", "train.faults", "train.groups", "train.rating", "train.watch"],
+    ["data.collate", "score.engine", "train.faults", "train.groups", "train.rating", "train.saving", "train.watch"],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster"],
     ["ablation"],

@@ -6,7 +6,7 @@ The scoring prompt of the same card is a prefix of what is built here. Knows no 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -134,9 +134,16 @@ class Collator:
     same number of rows in every process, whatever is broken where.
     """
 
-    def __init__(self, encoder: Encoder, scheme: LevelScheme) -> None:
+    def __init__(self, encoder: Encoder, scheme: LevelScheme, *, numbers_at_once: int | None = None) -> None:
+        """Args:
+        encoder: of the model.
+        scheme: the levels.
+        numbers_at_once: to validate a model that says numbers: `readings` of a batch has, for every row, all
+            numbers as answers, so many in one encoded batch (see `q_align.model.numeric`).
+        """
         self.encoder = encoder
         self.scheme = scheme
+        self.numbers_at_once = numbers_at_once
 
     def __call__(self, rows: Sequence[Rated]) -> dict[str, Any]:
         """Encodes all rows; `broken` is the list of reasons why some could not be read."""
@@ -145,7 +152,14 @@ class Collator:
         batch["index"] = torch.tensor([row.index for row in rows])
         batch["usable"] = torch.tensor([row.error is None for row in rows])
         batch["broken"] = [row.error for row in rows if row.error is not None]
+        if self.numbers_at_once:
+            batch["readings"] = [self._readings(row.turn, self.numbers_at_once) for row in rows]
         return batch
+
+    def _readings(self, turn: Turn, at_once: int) -> list[dict[str, torch.Tensor]]:
+        numbers = self.scheme.numbers()
+        parts = [numbers[i : i + at_once] for i in range(0, len(numbers), at_once)]
+        return [self.encoder([replace(turn, level=number) for number in part]) for part in parts]
 
     def targets(self, rows: Sequence[Rated]) -> dict[str, torch.Tensor]:
         """Fields of `q_align.syllabus.base.Targets`; a plain dictionary, so that loaders can move it."""

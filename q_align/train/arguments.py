@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from q_align.config import RunConfig
-from q_align.errors import require
+from q_align.errors import ConfigError, require
 from q_align.train.engine import check_launch, engine_settings
 
 
@@ -28,6 +28,10 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     check_launch(train.engine, train.devices, os.environ, gpus=torch.cuda.device_count())
     for tool in train.report_to:
         require(tool, extra="train" if tool == "tensorboard" else tool)
+    if train.liger:
+        if not torch.cuda.is_available():
+            raise ConfigError("train.liger: Liger kernels run on GPUs only, and there is none; leave the key out")
+        require("liger_kernel", extra="liger")
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     steps = math.ceil(media / (train.batch_size * train.accumulate * world))  # updates in one epoch

@@ -13,6 +13,8 @@ import re
 import shutil
 from pathlib import Path
 
+from q_align.errors import TrainingError
+
 PARTIAL = ".partial"
 STATE = "trainer_state.json"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -87,6 +89,17 @@ def no_room(error: BaseException) -> bool:
         return True
     texts = [str(error), str(error.__cause__ or ""), str(error.__context__ or "")]
     return any(word in text for word in NO_ROOM_WORDS for text in texts)
+
+
+def full(folder: Path, step: int) -> TrainingError:
+    """The error for a checkpoint that found no room; what it had written is given back."""
+    stage(folder)
+    whole = last(folder)
+    kept = f"{whole.name} is kept" if whole else "there was none before it"
+    return TrainingError(
+        f"{folder}: no room for the checkpoint of step {step}; {kept}; free some space (or lower train.keep) and go on "
+        f"with --train.resume true"
+    )
 
 
 def _discard(checkpoint: Path) -> None:

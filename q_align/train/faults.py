@@ -1,4 +1,4 @@
-"""What ends a run before its time, said in one line, with what the user can do. Knows records and files; no trainer."""
+"""A loss that is not finite: the run ends, the batch is written down. Knows records and files; no trainer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from q_align.errors import QAlignError
-from q_align.train import checkpoints
+from q_align.errors import TrainingError
 from q_align.types import Sample
-
-
-class TrainingError(QAlignError):
-    """Training cannot go on; says at which step and why."""
 
 
 def stop_at_nan(step: int, terms: Mapping[str, Tensor], samples: Sequence[Sample], place: Path) -> None:
@@ -38,15 +33,4 @@ def stop_at_nan(step: int, terms: Mapping[str, Tensor], samples: Sequence[Sample
     raise TrainingError(
         f"step {step}: the loss is not finite ({parts}) on {shown} (all in {place}); "
         f"lower train.lr, or use train.precision bf16 or fp32"
-    )
-
-
-def full(folder: Path, step: int) -> TrainingError:
-    """The error for a checkpoint that found no room; what it had written is given back."""
-    checkpoints.stage(folder)
-    last = checkpoints.last(folder)
-    kept = f"{last.name} is kept" if last else "there was none before it"
-    return TrainingError(
-        f"{folder}: no room for the checkpoint of step {step}; {kept}; free some space (or lower train.keep) and go on "
-        f"with --train.resume true"
     )

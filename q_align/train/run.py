@@ -33,7 +33,7 @@ from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.checkpoints import ranked
 from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
-from q_align.train.sets import open_sets, split
+from q_align.train.sets import open_sets, reader, split
 
 __all__ = ["run", "split"]
 
@@ -137,11 +137,9 @@ def _datasets(
     data, taught = config.data, config.syllabus
     answer = answer_of(taught.name, config.scheme(), taught.weights)
     asking = Asking(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
-    train_set = RatedMedia(training, card, answer, asking)
-    if taught.name == "numeric" and validation:
-        log.info("syllabus numeric: no validation while training, which reads level words; the last checkpoint is kept")
-        validation = []
-    return train_set, RatedMedia(validation, card, answer) if validation else None
+    train_set = RatedMedia(training, card, answer, asking, read=reader(data, training=True))
+    read = reader(data, training=False)
+    return train_set, RatedMedia(validation, card, answer, read=read) if validation else None
 
 
 def order(config: RunConfig, train_set: RatedMedia) -> Draws:

@@ -5,14 +5,18 @@ Knows labels and the configuration; no model, no loop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from q_align.config import RunConfig, SetConfig
+from q_align.config import DataConfig, RunConfig, SetConfig
+from q_align.data.cache import FrameCache
 from q_align.data.cards import open_dataset
 from q_align.data.labels import Labels
 from q_align.errors import ConfigError, LabelError
+from q_align.media import open_frames
 from q_align.media.packed import file_of
 
 
@@ -76,6 +80,12 @@ def check_media(labels: Labels) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise LabelError(f"{labels.source}: no such file {missing[0]}{more}; check data.media_root")
+
+
+def reader(data: DataConfig, *, training: bool) -> Callable[..., Any] | None:
+    """What opens media, where that is not `open_frames`: with a cache, or at a reduced scale (training rows only)."""
+    read = FrameCache(data.cache, open_frames) if data.cache else None
+    return partial(read or open_frames, reduced=True) if training and data.fast_decode else read
 
 
 def _open(entry: SetConfig, config: RunConfig) -> Labels:

@@ -1,6 +1,6 @@
-"""transformers.Trainer, with the loss from a syllabus, the metrics from ratings, and checkpoints that are never half.
+"""transformers.Trainer, with the loss from a syllabus, the metrics from ratings, and the record of what goes on.
 
-Knows no file formats and no configuration; `train.run` builds one.
+Knows no file formats and no configuration; `train.run` builds one, `train.saving` writes its checkpoints.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import EvalPrediction, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.collate import Collator, RatedMedia
 from q_align.data.draws import Draws
 from q_align.errors import MediaError
 from q_align.model.backbone import Backbone
+from q_align.model.numeric import ANSWERS, NUMBERS, read_numbers
 from q_align.model.predict import predict
 from q_align.syllabus.base import Prediction, Syllabus, Targets
-from q_align.train import checkpoints
-from q_align.train.faults import full, stop_at_nan
+from q_align.train.faults import stop_at_nan
 from q_align.train.groups import parameter_groups
 from q_align.train.rating import rating_metrics
+from q_align.train.saving import SavingTrainer
 from q_align.train.watch import Watch
+
+# What a batch holds beside the model's own inputs.
+NOT_MODEL = ("index", "usable", "broken", "targets", "readings")
 
 
 @dataclass(slots=True)
@@ -46,11 +50,8 @@ class Options:
     keep: int = 2
 
 
-class RatingTrainer(Trainer):
-    """Fine-tunes a backbone on rated media.
-
-    Every checkpoint it writes is a complete model folder (weights, tokenizer, q_align.json), so any of them scores.
-    """
+class RatingTrainer(SavingTrainer):
+    """Fine-tunes a backbone on rated media."""
 
     # The syllabus returns means: without this, gradients grow with the number of accumulated steps.
     loss_is_scaled_for_ga = False
@@ -76,18 +77,22 @@ class RatingTrainer(Trainer):
         args.remove_unused_columns = False
         args.label_names = ["targets"]
         args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
-        self.backbone, self.syllabus, self.draws = backbone, syllabus, draws
+        self.syllabus, self.draws = syllabus, draws
         self.options = options or Options()
         self.broken: dict[str, None] = {}  # an ordered set
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
         self.watch = Watch()
-        self.staging: Path | None = None
+        encoder, scheme = backbone.encoder, backbone.card.levels
+        says_numbers = backbone.card.about.get(ANSWERS) == NUMBERS
+        at_once = args.per_device_eval_batch_size if says_numbers else None
+        self.eval_collator = Collator(encoder, scheme, numbers_at_once=at_once)
         super().__init__(
-            model=backbone.model,
-            args=args,
+            backbone,
+            args,
+            keep=self.options.keep,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=Collator(backbone.encoder, backbone.card.levels),
+            data_collator=Collator(encoder, scheme),
             compute_metrics=self.rating_metrics,
             callbacks=[_Epochs(draws), *(callbacks or [])],
         )
@@ -110,7 +115,7 @@ class RatingTrainer(Trainer):
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
         """Prediction and targets of the rows that could be read."""
-        fields = {k: v for k, v in inputs.items() if k not in ("index", "usable", "broken", "targets")}
+        fields = {k: v for k, v in inputs.items() if k not in NOT_MODEL}
         encoder = self.backbone.encoder
         return predict(model, fields, encoder.level_ids, encoder.tail), Targets(**inputs["targets"])
 
@@ -164,6 +169,10 @@ class RatingTrainer(Trainer):
         with self.watch.pause():
             return super().evaluate(*args, **kwargs)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.watch.pause():
+            super()._save_checkpoint(model, trial)
+
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
@@ -173,10 +182,28 @@ class RatingTrainer(Trainer):
             result = self.compute_loss(model, inputs, return_outputs=True)
             assert isinstance(result, tuple)
             loss, prediction = result
+            level_logp = prediction.level_logp
+            if "readings" in inputs:  # a model that says numbers
+                level_logp = torch.cat([self.read_numbers(model, answers) for answers in inputs["readings"]])
         targets = inputs["targets"]
         mos = targets["mos"].double().masked_fill(~inputs["usable"], torch.nan)
         rows = torch.stack([inputs["index"].double(), targets["source"].double(), mos], dim=-1)
-        return loss.detach(), prediction.level_logp, rows
+        return loss.detach(), level_logp, rows
+
+    def read_numbers(self, model: nn.Module, answers: list[dict[str, Tensor]]) -> Tensor:
+        """(1, K) level log-probabilities of one medium, from every number it could be given."""
+        encoder = self.backbone.encoder
+        found = [predict(model, part, encoder.level_ids, encoder.tail) for part in answers]
+        whole = Prediction(found[0].level_logp, nll=torch.cat([part.nll for part in found if part.nll is not None]))
+        return read_numbers(whole, self.backbone.card.levels)
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """The library has one collator for both; a model that says numbers is validated on more than one answer."""
+        training, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.data_collator = training
 
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
         logp = np.asarray(output.predictions, dtype=np.float64)
@@ -201,53 +228,6 @@ class RatingTrainer(Trainer):
             self.optimizer = cls(groups, **options)
             return self.optimizer
         return super().create_optimizer(model)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self.staging or super()._get_output_dir(trial))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The library's checkpoint, written aside and renamed when it is whole."""
-        folder = Path(str(self.args.output_dir))
-        with self.watch.pause():
-            self.staging = folder / checkpoints.PARTIAL
-            if self.args.should_save:
-                checkpoints.stage(folder)
-            self.accelerator.wait_for_everyone()
-            try:
-                super()._save_checkpoint(model, trial)
-                self.accelerator.wait_for_everyone()
-                if self.args.should_save:
-                    checkpoints.finish(self.staging / f"checkpoint-{self.state.global_step}", folder)
-            except Exception as error:
-                if checkpoints.no_room(error):
-                    raise full(folder, self.state.global_step) from error
-                raise
-            finally:
-                self.staging = None
-            if self.args.should_save:
-                checkpoints.prune(folder, self.options.keep)
-            self.accelerator.wait_for_everyone()
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
-            self.backbone.encoder.save(folder)
-            self.backbone.card.save(folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """The library loads by name and passes over names that do not fit.
-
-        Many families are written under the names of their first release, so that it would go on from the base without
-        a word; their own loader knows both.
-        """
-        target = self.model if model is None else model
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
-        if sharded or not isinstance(target, PreTrainedModel) or getattr(target, "is_quantized", False):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, local_files_only=True)
-        target.load_state_dict(saved.state_dict())
 
 
 class _Epochs(TrainerCallback):

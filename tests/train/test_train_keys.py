@@ -1,0 +1,152 @@
+"""Keys of the configuration that change how a run computes, opens media or reports: each of them does what it says."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from q_align.data.pack import pack
+from q_align.data.sources import read_labels
+from q_align.errors import ConfigError, MissingExtraError
+from q_align.train.run import run
+
+SHORT = {"train.epochs": 1, "train.eval_every": 1}
+
+
+def history(output: Path) -> list[dict[str, float]]:
+    return json.loads((output / "log_history.json").read_text())
+
+
+def gap(one: Path, other: Path) -> float:
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert ours.keys() == theirs.keys()
+    return max((ours[name].double() - theirs[name].double()).abs().max().item() for name in theirs)
+
+
+def test_a_run_on_a_pack_ends_with_the_same_weights(settle, rated: Path, tmp_path: Path) -> None:
+    plain = run(settle(**SHORT, **{"train.output_dir": tmp_path / "plain"}))
+    packed = pack(read_labels(rated, mos_range=(1, 5)), tmp_path / "pack", shard_bytes=8000)
+    output = run(settle(**SHORT, **{"data.train": packed, "train.workers": 2}))
+    assert gap(output, plain) == 0
+    assert [line.get("eval_noise_srcc") for line in history(output)] == [
+        line.get("eval_noise_srcc") for line in history(plain)
+    ]
+
+
+def test_the_cache_is_filled_and_changes_nothing(settle, tmp_path: Path) -> None:
+    changes = {**SHORT, "media.max_pixels": 256}
+    plain = run(settle(**changes, **{"train.output_dir": tmp_path / "plain"}))
+    output = run(settle(**changes, **{"data.cache": tmp_path / "cache"}))
+    assert gap(output, plain) == 0
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 24
+
+
+def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None:
+    from q_align.model.backbone import read_card
+    from q_align.train.run import _datasets
+    from q_align.train.sets import open_sets
+
+    rng = np.random.default_rng(0)
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "mos", "split"])
+        for i in range(4):
+            rough = Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8))
+            rough.resize((640, 480)).save(tmp_path / f"{i}.jpg")
+            rows.writerow([f"{i}.jpg", i + 1, "val" if i == 1 else "train"])
+    found = {}
+    for fast in (False, True):
+        config = settle(
+            **{"data.train": tmp_path / "labels.csv", "data.fast_decode": fast, "media.max_pixels": 1600},
+            **{"data.flip": False},
+        )
+        card = replace(read_card(config.model.path), media=config.media)
+        train_set, eval_set = _datasets(config, card, *open_sets(config))
+        assert eval_set is not None
+        found[fast] = [np.asarray(data[0].turn.frames[0]).astype(int) for data in (train_set, eval_set)]
+    assert 0 < np.abs(found[True][0] - found[False][0]).mean() < 10
+    assert (found[True][1] == found[False][1]).all()
+
+
+def test_a_model_that_says_numbers_is_validated(settle) -> None:
+    """The SRCC of training is what the scorer finds with the same checkpoint."""
+    from q_align import Scorer
+
+    config = settle(**SHORT, **{"syllabus.name": "numeric", "train.batch_size": 4, "train.eval_batch_size": 4})
+    output = run(config)
+    (line,) = [line for line in history(output) if "eval_srcc" in line]
+    labels = read_labels(config.data.train, mos_range=(1, 5)).split("val")
+    scores = list(Scorer.from_pretrained(output, workers=0).stream(labels.column("media").tolist(), task="iqa"))
+    from q_align.evaluate.metrics import plcc, srcc
+
+    values = np.array([score.value for score in scores])
+    assert line["eval_n"] == 6
+    assert line["eval_srcc"] == pytest.approx(srcc(labels.column("mos"), values), abs=1e-6)
+    assert line["eval_plcc"] == pytest.approx(plcc(labels.column("mos"), values), abs=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_liger_without_a_gpu_is_refused(settle) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.liger: .*GPUs only.*leave the key out$"):
+        run(settle(**{"train.liger": True}))
+
+
+def test_reporting_to_a_tool_that_is_missing_says_how_to_get_it(settle, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # importing it fails as if it were not installed
+    with pytest.raises(MissingExtraError, match=r"wandb is not installed.*pip install 'q_align\[wandb\]'"):
+        run(settle(**{"train.report_to": ["wandb"]}))
+
+
+def test_wandb_gets_the_log(settle, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed")
+    config = settle(**{"train.max_steps": 1, "train.report_to": ["wandb"]})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    env = {**os.environ, "WANDB_MODE": "offline"}
+    command = [sys.executable, "-m", "q_align", "train", "--config", str(tmp_path / "config.yaml")]
+    subprocess.run(command, env=env, check=True, capture_output=True, timeout=300)
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.slow
+def test_compiling_gives_the_same_weights(settle, tmp_path: Path) -> None:
+    changes = {"train.max_steps": 1, "model.freeze": ["vision"]}
+    plain = run(settle(**changes, **{"train.output_dir": tmp_path / "plain"}))
+    assert gap(run(settle(**changes, **{"train.compile": True})), plain) < 1e-4
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_adapters_on_a_quantised_base(settle, tmp_path: Path, bits: str) -> None:
+    """Trains in the real command's way, moves the adapters only, and loads again by its path."""
+    from tiny_models import make
+
+    from q_align import Scorer
+    from q_align.model.backbone import Backbone
+
+    # the packed 4-bit kernel of processors wants widths that are multiples of 64
+    text = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 8, "num_key_value_heads": 8}
+    make("qwen2_5_vl", tmp_path / "base", vision={"out_hidden_size": 64}, **text)
+    changes = {"model.path": tmp_path / "base", "model.lora.enabled": True, "model.lora.r": 4, "train.lr": 1e-2}
+    output = run(settle(**changes, **{"model.quantize": bits, "train.epochs": 2, "train.eval_every": 1}))
+    losses = [line["loss"] for line in history(output) if "loss" in line]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 1
+    saved = load_file(output / "adapter_model.safetensors")
+    assert all(".lora_" in name for name in saved)
+    assert any(value.abs().max() > 0 for name, value in saved.items() if ".lora_B." in name)
+    loaded = Backbone.from_pretrained(output, quantize=bits, merge=False)
+    assert loaded.model.is_quantized
+    grey = Image.new("RGB", (56, 56), "grey")
+    scores = [Scorer.from_pretrained(output, workers=0, **how).score(grey) for how in ({}, {"quantize": bits})]
+    assert scores[0].value == pytest.approx(scores[1].value, abs=0.5)
