@@ -20,6 +20,7 @@ from q_align.errors import ConfigError
 from q_align.evaluate.environment import environment
 from q_align.evaluate.matrix import write_matrix
 from q_align.evaluate.metrics import summary
+from q_align.evaluate.report.load import short_names
 from q_align.evaluate.scoring import Settings, load_scorer, open_kept, score_sets
 from q_align.evaluate.table import arrays, make_table, targets, write_json, write_scores
 from q_align.levels import LevelScheme
@@ -78,7 +79,7 @@ def evaluate(
     cards = [parse_spec(name).card for name in data]
     for labels, card in zip(sets, cards):
         check_media(labels, card)
-    model_names, set_names = _unique(models), _unique([labels.source for labels in sets])
+    model_names, set_names = short_names(models), short_names([labels.source for labels in sets])
     alone = len(models) == 1 and len(data) == 1
     folders = {
         (m, d): Path(output) if alone else Path(output) / m / d for m in model_names for d in set_names
@@ -90,9 +91,10 @@ def evaluate(
         began = time.perf_counter()
         scorer = load_scorer(model, settings, load)
         scheme = scorer.card.levels
-        sets = [_as_taught(labels, name, root, scorer.card, settings) for labels, name, root in zip(sets, data, roots)]
+        # each model's own: what the one before was taught is nothing to this one
+        taught = [_as_taught(s, name, root, scorer.card, settings) for s, name, root in zip(sets, data, roots)]
         kept = open_kept(model, scorer, settings)
-        scores, timing = score_sets(scorer, sets, kept)
+        scores, timing = score_sets(scorer, taught, kept)
         timing["load_s"] = time.perf_counter() - began - timing["score_s"]
         about = {
             "model": str(model),
@@ -103,7 +105,7 @@ def evaluate(
             "settings": {"dtype": settings.dtype, "batch_size": settings.batch_size, "seed": settings.seed},
             "timing": timing,
         }
-        for labels, card, name, set_name, rows in zip(sets, cards, data, set_names, scores):
+        for labels, card, name, set_name, rows in zip(taught, cards, data, set_names, scores):
             folder = folders[model_name, set_name]
             table = make_table(labels, rows)
             metrics = summary(
@@ -195,16 +197,6 @@ def _claim(folder: Path, ours: dict[str, str]) -> None:
             raise ConfigError(
                 f"{folder}: holds the results of {key} {theirs.get(key)}, not {value}; choose another --output"
             )
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Short names that differ: the last parts of a path, as many as are needed, then numbers."""
-    parts = [[p for p in Path(name).parts if p not in ("/", ".", "..")] or [str(name)] for name in map(str, names)]
-    for depth in range(1, max(map(len, parts)) + 1):
-        short = ["-".join(p[-depth:]) for p in parts]
-        if len(set(short)) == len(short):
-            return short
-    return [f"{name}-{number}" for number, name in enumerate(short, 1)]
 
 
 def _known(value: Any) -> bool:

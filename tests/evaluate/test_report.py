@@ -199,6 +199,16 @@ def test_same_name_twice_is_told_apart(rated: Path, fake: Any, tmp_path: Path) -
     assert found.models == ["m (one)", "m (two)"] and len(summary_table(found).rows) == 2
 
 
+def test_same_name_in_folders_of_the_same_name(rated: Path, fake: Any, tmp_path: Path) -> None:
+    for run, noise in (("a", 0.1), ("b", 1.0)):
+        out, data = tmp_path / run / "eval", [str(rated / "labels.csv")]
+        evaluate(["m"], data, out, settings=Settings(cache=False, resamples=50), load=fake(noise=noise))
+    found = collect([tmp_path / "a" / "eval", tmp_path / "b" / "eval"])
+    assert found.models == ["m (a-eval)", "m (b-eval)"]
+    table = comparison_table(found)
+    assert table is not None and len(table.rows) == 2, "one pair, two measures"
+
+
 def test_many_items_stay_small(results: Path, tmp_path: Path) -> None:
     """30000 items: hexagons in place of marks."""
     folder = tmp_path / "big"

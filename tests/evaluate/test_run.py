@@ -92,6 +92,16 @@ def test_the_range_that_the_model_was_taught(rated: Path, fake: Any, tmp_path: P
     assert rows(tmp_path / "b")[0]["mos"] == pytest.approx(1 + 4 * 0.59)
 
 
+def test_what_one_model_was_taught_is_nothing_to_the_next(rated: Path, fake: Any, tmp_path: Path) -> None:
+    def load(model: str, **options: Any) -> Any:
+        taught = [{"source": "rated", "mos_range": [0, 100 if model == "a" else 200], "rows": 4}]
+        return fake(trained_on=taught)(model)
+
+    evaluate(["a", "b"], [str(rated / "labels.csv")], tmp_path, settings=FRESH, load=load)
+    first, second = (rows(tmp_path / model / "rated")[0]["mos"] for model in ("a", "b"))
+    assert (first, second) == (pytest.approx(1 + 4 * 0.18), pytest.approx(1 + 4 * 0.09))
+
+
 def test_another_result_is_not_overwritten(rated: Path, fake: Any, tmp_path: Path) -> None:
     data = [str(rated / "labels.csv")]
     evaluate(["m"], data, tmp_path / "out", settings=FRESH, load=fake())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,18 @@ def _tell_apart(evaluations: list[Evaluation]) -> None:
         seen.setdefault((evaluation.model, evaluation.data), []).append(evaluation)
     for same in seen.values():
         if len(same) > 1:
-            for evaluation in same:
-                evaluation.model = f"{evaluation.model} ({evaluation.folder.name})"
+            for evaluation, name in zip(same, short_names([str(e.folder.resolve()) for e in same])):
+                evaluation.model = f"{evaluation.model} ({name})"
+
+
+def short_names(names: Sequence[str | Path]) -> list[str]:
+    """Short names that differ: the last parts of a path, as many as are needed, then numbers."""
+    parts = [[p for p in Path(name).parts if p not in ("/", ".", "..")] or [name] for name in map(str, names)]
+    for depth in range(1, max(map(len, parts)) + 1):
+        short = ["-".join(p[-depth:]) for p in parts]
+        if len(set(short)) == len(short):
+            return short
+    return [f"{name}-{number}" for number, name in enumerate(short, 1)]
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:
