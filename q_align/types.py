@@ -115,7 +115,7 @@ class Score:
         error: None, or one line that says why this medium has no score.
         task: What was rated: "iqa", "iaa" or "vqa"; None where the medium could not be opened to find out.
         warning: One line about a medium that was rated in part, such as a damaged video.
-        frames: The value of each frame of a video by itself, where asked for.
+        frames: The value of each frame of a video by itself, where asked for; None where the model gives no number.
     """
 
     id: str
@@ -127,7 +127,7 @@ class Score:
     error: str | None = None
     task: str | None = None
     warning: str | None = None
-    frames: tuple[float, ...] | None = None
+    frames: tuple[float | None, ...] | None = None
 
     def row(self) -> dict[str, Any]:
         """The record as a flat dictionary, for JSONL, CSV and Parquet."""

@@ -94,7 +94,9 @@ def rescaled(row: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
         return row
     value, std = convert(record, row["value"], row.get("std"))
     row = row | {"value": value, "std": std}
-    return row | {"frames": tuple(apply(record, row["frames"]).tolist())} if row.get("frames") else row
+    if row.get("frames"):
+        row["frames"] = tuple(None if frame is None else float(apply(record, frame)) for frame in row["frames"])
+    return row
 
 
 def find_scale(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +181,12 @@ class Scorer:
         )
         named = (_item(media, number, task) for number, media in enumerate(items))
         for loaded in engine.run(named, partial(self._load, per_frame=per_frame)):
-            if loaded.error is not None and on_error == "raise":
-                if isinstance(loaded.error, MediaError):
-                    raise loaded.error
-                raise MediaError(f"{loaded.item[0].id}: {one_line(loaded.error)}") from loaded.error
-            yield from self._scores(loaded)
+            for score in self._scores(loaded):
+                if score.error is not None and on_error == "raise":
+                    if isinstance(loaded.error, MediaError):
+                        raise loaded.error
+                    raise MediaError(f"{score.id}: {score.error}") from loaded.error
+                yield score
 
     def _load(self, asked: tuple[Item, tuple[str, ...]], *, per_frame: bool) -> Loaded[tuple[Item, tuple[str, ...]]]:
         """Opens a medium once, and asks about it once per task; runs in a worker thread."""
@@ -217,7 +217,7 @@ class Scorer:
             score, *frames = made[number :: len(loaded.note)]
             score.task, score.warning = name, loaded.warning
             if frames:
-                score.frames = tuple(nan if frame.value is None else frame.value for frame in frames)
+                score.frames = tuple(frame.value for frame in frames)
             yield score
 
 

@@ -15,8 +15,10 @@ from q_align.errors import ConfigError, MediaError
 from q_align.media import Limits
 from q_align.model.backbone import Backbone
 from q_align.model.predict import predict
+from q_align.score.compat import QAlignScorer
 from q_align.score.result import to_score
 from q_align.score.scorer import Scorer
+from q_align.syllabus.base import Prediction
 from q_align.types import Item, Score, Turn
 
 
@@ -140,6 +142,22 @@ def test_failures_are_rows_in_place(nano: Backbone, pictures: list[Path], tmp_pa
         Scorer(nano, device="cpu").score("absent.png")
 
 
+def test_a_model_without_a_number_is_a_failure_too(
+    nano: Backbone, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*args: object) -> Prediction:
+        found = predict(*args)  # type: ignore[arg-type]
+        return Prediction(found.level_logp * torch.nan)
+
+    monkeypatch.setattr("q_align.score.forward.predict", nothing)
+    scorer = Scorer(nano, device="cpu", workers=0)
+    (row,) = scorer.stream(pictures[:1])
+    assert row.value is None and row.error == "the model gives no finite number for it"
+    for fails in (lambda: scorer.score(pictures[0]), lambda: QAlignScorer(scorer=scorer)([Image.new("RGB", (9, 9))])):
+        with pytest.raises(MediaError, match="no finite number"):
+            fails()
+
+
 def test_tasks(nano: Backbone, pictures: list[Path]) -> None:
     scorer = Scorer(nano, device="cpu", workers=2)
     both = list(scorer.stream(pictures[:3], ["iqa", "iaa"]))
@@ -195,3 +213,18 @@ def test_the_embedded_model_says_what_it_is(pictures: list[Path], caplog: pytest
         Public.from_pretrained("nano", device="cpu")
     assert isinstance(score, Score) and 1 <= (score.value or 0) <= 5
     assert sum("demonstration" in record.message for record in caplog.records) == 1
+
+
+def test_a_device_that_is_not_here_is_one_line(nano: Backbone) -> None:
+    for name in ("cudaa", "cuda:99", "hpu"):
+        with pytest.raises(ConfigError, match=f"device '{name}': not on this machine"):
+            Scorer(nano, device=name)
+
+
+def test_compiling_on_a_processor_is_left_out(
+    nano: Backbone, pictures: list[Path], reference: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes minutes and gains next to nothing there; scores are those of the model as it is."""
+    scorer = Scorer(nano, device="cpu", workers=1, compile=True)
+    assert not hasattr(scorer.model, "_orig_mod")
+    assert values(scorer.stream(pictures, "iqa")) == pytest.approx(reference, abs=1e-5)
