@@ -14,7 +14,8 @@ def add_parser(commands: Any) -> None:
         "score",
         help="rate images and videos",
         description="Rates images and videos from 1 (bad) to 5 (excellent). MEDIA are files, folders, globs, lists "
-        "(.txt, .csv, .jsonl, .parquet with a column of paths or bytes), tar shards, or addresses (--allow-urls).",
+        "(.txt, .csv, .jsonl, .parquet with a column of paths or bytes), tar shards, addresses (--allow-urls), "
+        "or - for names from the standard input.",
         epilog="Exit code 0 only if nothing failed; what failed has a row with its reason.",
     )
     add = parser.add_argument
@@ -39,7 +40,7 @@ def add_parser(commands: Any) -> None:
     run_.add_argument("--attn", choices=("eager", "sdpa", "flash_attention_2"), help="attention (default: the model's)")
     run_.add_argument("--quantize", choices=("8bit", "4bit", "int8"), help="language layers in fewer bits")
     run_.add_argument("--device-map", metavar="MAP", help="spread the model: auto, balanced, sequential")
-    run_.add_argument("--compile", action="store_true", help="compile the model first; for long runs")
+    run_.add_argument("--compile", action="store_true", help="compile the model first; for long runs on a GPU")
     run_.add_argument("--download", action="store_true", help="fetch a published model that is not on this disk")
     run_.add_argument("--shard-rows", type=int, default=10_000, metavar="N", help="rows per shard of a folder")
     run_.add_argument("--shard-seconds", type=float, default=60.0, metavar="S", help="close a shard after so long")

@@ -29,6 +29,8 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("--retry goes with --resume and --output")
     if args.devices and not (args.output and is_folder(args.output)):
         raise ConfigError("--devices writes from several processes; give --output a folder")
+    if args.top is not None and args.top < 1:
+        raise ConfigError(f"--top keeps the K best, K at least 1, got {args.top}")
     unknown = set((args.columns or "id").split(",")) - {*COLUMNS, "frames"}
     if unknown:
         raise ConfigError(f"unknown columns {', '.join(sorted(unknown))}; there are {', '.join([*COLUMNS, 'frames'])}")

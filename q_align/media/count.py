@@ -13,10 +13,10 @@ MAX_TEXT = 2**28  # bytes of a list that are worth reading through only to count
 
 
 def count(words: Iterable[str]) -> int | None:
-    """Number of items behind files, folders, globs and tables; None where a look is too dear (tar, very long lists)."""
+    """Number of items behind files, folders, globs and tables; None where a look costs too much (tar, a pipe)."""
     total = 0
     for word in words:
-        one = _count(Path(word), word)
+        one = None if word == "-" else _count(Path(word), word)
         if one is None:
             return None
         total += one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,8 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
     """Items behind the words of a command line, in order.
 
     Args:
-        words: files, folders (walked through), globs, lists and tables, tar shards, addresses.
+        words: files, folders (walked through), globs, lists and tables, tar shards, addresses; "-": names from the
+            standard input, one a line.
         root: folder that paths inside lists and tables are relative to; the folder of the list where not given.
         column: column of a table that holds the media; found by its name where not given.
 
@@ -45,7 +47,10 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
     for word in words:
         path = Path(word)
         suffix = path.suffix.lower()
-        if is_url(word):
+        if word == "-":
+            base = Path(root or "")
+            yield from (item_of({"path": line.rstrip("\r\n")}, "path", base, "") for line in sys.stdin if line.strip())
+        elif is_url(word):
             yield Item(word, word)
         elif path.is_dir():
             yield from walk(path)

@@ -54,7 +54,7 @@ def read_numbers(prediction: Prediction, scheme: LevelScheme) -> Tensor:
     """
     assert prediction.nll is not None, "a NumberEncoder's batches carry answers"
     numbers = torch.tensor([float(n) for n in scheme.numbers()], dtype=torch.float64)
-    shares = torch.as_tensor(scheme.linear(numbers.numpy())).to(prediction.nll)  # (N, K)
+    shares = torch.as_tensor(scheme.linear(numbers.numpy())).float().to(prediction.nll)  # (N, K)
     weights = (-prediction.nll.view(-1, len(numbers))).softmax(-1)  # (B, N)
     # the smallest normal number instead of 0: a level without any share has a finite, negligible log-probability
     return (weights @ shares).clamp_min(torch.finfo(weights.dtype).tiny).log()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from q_align.errors import ConfigError
 from q_align.media import open_frames
-from q_align.score.device import best_device
+from q_align.score.device import find_device
 from q_align.score.scorer import Scorer
 from q_align.types import Item, MediaSpec
 
@@ -57,7 +57,7 @@ class QAlignScorer:
         scorer: Scorer | None = None,
     ) -> None:
         if scorer is None:
-            device = torch.device(device) if device else best_device()
+            device = find_device(device)
             dtype = dtype or ("float16" if device.type == "cuda" else "float32")
             scorer = Scorer.from_pretrained(pretrained, device=device, dtype=dtype)
         self.scorer = scorer

@@ -23,7 +23,7 @@ from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
 from q_align.model.lighter import settle
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
-from q_align.score.device import best_device, cores
+from q_align.score.device import cores, find_device
 from q_align.score.engine import Engine, Loaded
 from q_align.score.forward import Forward, bounds
 from q_align.score.result import to_score
@@ -47,7 +47,8 @@ class Scorer:
         workers: threads that decode and encode; None: one per processor core, at most 16; 0: none.
         spec: how media are looked at; None repeats what the model was trained with.
         limits: what is refused (see `q_align.media.Limits`).
-        compile: run the model through `torch.compile`; pays off on long runs with media of one size.
+        compile: run the model through `torch.compile`; for long runs with media of one size on a GPU;
+            on a processor it is left out, with a warning.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Scorer:
         self.limits = limits
         self.model: Any = backbone.model.eval()
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
-            self.model = self.model.to(torch.device(device) if device else best_device())
+            self.model = self.model.to(find_device(device))
         self.device = next(self.model.parameters()).device
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -83,7 +84,9 @@ class Scorer:
         self.length = getattr(backbone.encoder, "length", None)
         self.bounds = bounds(self.device, self.length, batch_size, batch_tokens)
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        if compile:
+        if compile and self.device.type == "cpu":
+            log.warning("compile: left out on a processor, where it takes minutes and gains next to nothing")
+        elif compile:
             self.model = torch.compile(self.model, dynamic=True)
 
     @classmethod

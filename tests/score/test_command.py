@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -325,3 +326,21 @@ def test_going_on_with_another_column(score: Callable[[list[str]], int], seven: 
     assert score([str(seven / "ok0.png"), "--output", str(out)]) == 0
     assert score([str(seven / "ok*.png"), "--output", str(out), "--per-frame", "--resume"]) == 0
     assert [row["frames"] for row in rows(out)] == [None] * 4
+
+
+def test_names_from_the_standard_input(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("ok1.png\n\nok0.png\nabsent.png\n"))
+    assert score(["-", "--root", str(seven), "--output", str(tmp_path / "s.jsonl")]) == 1
+    got = rows(tmp_path / "s.jsonl")
+    assert [Path(row["id"]).name for row in got] == ["ok1.png", "ok0.png", "absent.png"]
+    assert [row["error"] is None for row in got] == [True, True, False]
+
+
+@pytest.mark.parametrize("top", ["0", "-3"])
+def test_the_best_none_is_refused(
+    score: Callable[[list[str]], int], seven: Path, capsys: pytest.CaptureFixture[str], top: str
+) -> None:
+    assert score([str(seven), "--top", top]) == 1
+    assert "--top keeps the K best" in capsys.readouterr().err
