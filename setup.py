@@ -27,11 +27,7 @@ EXTRAS = {
     "wandb": ["wandb>=0.16"],  # train.report_to
     "liger": ["liger-kernel>=0.5; platform_system == 'Linux'"],  # train.liger
     "cluster": ["ray[data]>=2.40"],
-    "serve": ["fastapi>=0.110", "uvicorn>=0.29", "gradio>=5"],
-    "generate": [
-        "scikit-image>=0.22",
-        "scikit-learn>=1.4",
-    ],  # photographs inside their packages; scikit-image's measures
+    "generate": ["scikit-image>=0.22", "scikit-learn>=1.4", "av>=12"],  # photographs inside packages, video coders
     "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
 }
 

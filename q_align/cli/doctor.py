@@ -25,7 +25,6 @@ PARTS: dict[str, str | None] = {
     "sentencepiece": "legacy",
     "bitsandbytes": "quant",
     "ray": "cluster",
-    "fastapi": "serve",
 }
 
 

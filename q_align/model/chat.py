@@ -106,7 +106,7 @@ def _model(folder: Path, dtype: str, options: dict[str, Any]) -> Any:
 
     try:
         return AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, **options
+            folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -35,6 +35,8 @@ def load_processor(folder: Path, family: Family, model_type: str) -> Any:
     from transformers import AutoImageProcessor, AutoTokenizer, ProcessorMixin
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
+    # programs in a model folder are never run, and nobody is asked whether they may be
+    local = {"local_files_only": True, "trust_remote_code": False}
     try:
         record, options = ProcessorMixin.get_processor_dict(folder, local_files_only=True)
         name = family.chat.processor or record.get("processor_class") or PROCESSOR_MAPPING_NAMES.get(model_type)
@@ -44,8 +46,8 @@ def load_processor(folder: Path, family: Family, model_type: str) -> Any:
                 f"{folder}: transformers {transformers.__version__} has no processor class {name!r} for "
                 f"{model_type!r}; a newer transformers may have it"
             )
-        images = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        images = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -91,11 +91,6 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, merge: bool = True) ->
     return wrapped
 
 
-def merge(model: Any) -> Any:
-    """The plain model with its adapters added to the weights; a model without adapters is returned as it is."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-
-
 def _targets(model: nn.Module, family: Family, given: list[str] | None) -> list[str]:
     """Full names of the linear modules to adapt: the family's within the language part, or the given ones anywhere."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -53,9 +52,6 @@ class Targets:
     std: Tensor
     source: Tensor
     values: Tensor
-
-    def to(self, device: torch.device) -> Targets:
-        return Targets(**{name: getattr(self, name).to(device) for name in self.__slots__})
 
 
 # Scalars by name; the trainer adds them up and logs each one.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import logging
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,32 @@ def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make("qwen3_5", tmp_path_factory.mktemp("qwen3_5_again"))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "name"),
+    [
+        ("tokenizer_config.json", "tokenizer_class", "AutoTokenizer"),
+        ("preprocessor_config.json", "image_processor_type", "AutoImageProcessor"),
+        ("config.json", "", "AutoModelForImageTextToText"),
+    ],
+)
+def test_programs_in_a_model_folder_are_never_run(
+    qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, key: str, name: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(qwen, folder)
+    place = folder / (file if (folder / file).is_file() else "processor_config.json")
+    record = json.loads(place.read_text())
+    inner = record.get("image_processor", record) if key == "image_processor_type" else record
+    kind = ["evil.Evil", None] if name == "AutoTokenizer" else "evil.Evil"
+    inner |= {"auto_map": {name: kind, "AutoConfig": "evil.Evil"}} | ({key: "Evil"} if key else {})
+    place.write_text(json.dumps(record))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Evil: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with suppress(CheckpointError):
+        Backbone.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_scores_do_not_depend_on_the_batch(backbone: Backbone) -> None:
