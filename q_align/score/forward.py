@@ -50,7 +50,7 @@ def bounds(
     if batch_tokens is not None and batch_tokens < 0:
         raise ConfigError(f"batch_tokens must be 0 or more, got {batch_tokens}")
     if batch_tokens and length is None:
-        raise ConfigError(f"batch_tokens={batch_tokens}: this model's frames all cost the same; use batch_size")
+        raise ConfigError(f"batch_tokens={batch_tokens}: this model counts no tokens beforehand; use batch_size")
     small, free = device.type == "cpu", batch_size is None and batch_tokens is None
     return Bounds(
         frames=batch_size or (8 if small else 16),

@@ -50,8 +50,8 @@ def place(names: Iterable[str], folder: Path, *, link: bool = False) -> int:
     for path in paths:
         target = folder / path.resolve().relative_to(base)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            if target.stat().st_size != path.stat().st_size:
+        if target.exists() or target.is_symlink():  # a link to nothing does not exist
+            if not target.exists() or target.stat().st_size != path.stat().st_size:
                 raise ConfigError(f"{target} is there already and differs from {path}; name another --keep")
         elif link:
             target.symlink_to(path.resolve())

@@ -344,3 +344,14 @@ def test_the_best_none_is_refused(
 ) -> None:
     assert score([str(seven), "--top", top]) == 1
     assert "--top keeps the K best" in capsys.readouterr().err
+
+
+def test_a_link_to_nothing_is_not_written_through(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "ok0.png").symlink_to(tmp_path / "nowhere")
+    words = [str(seven / "ok0.png"), "--threshold", "1", "--keep", str(tmp_path / "kept")]
+    for more in ([], ["--link"]):
+        assert score([*words, *more]) == 1
+        assert "name another --keep" in capsys.readouterr().err
