@@ -5,6 +5,7 @@ Called only when a user asks for it. Knows addresses and files; no labels and no
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import tarfile
 import urllib.request
@@ -45,7 +46,7 @@ def download(archive: Archive, folder: str | Path) -> Path:
     if have < archive.bytes:
         try:
             _append(archive.url, part, have)
-        except OSError as error:  # URLError and time-outs are OSErrors too
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors too
             done = part.stat().st_size if part.is_file() else 0
             raise MediaError(
                 f"{archive.url}: stopped at {done} of {archive.bytes} bytes ({error}); the same command goes on"

@@ -179,7 +179,7 @@ def _fit(labels: Labels, card: DatasetCard, root: Path) -> Labels:
     names = [name.removeprefix(f"{root.as_posix().rstrip('/')}/") for name in table.column("media").to_pylist()]
     keep = [i for i, name in enumerate(names) if not (card.exclude and re.search(card.exclude, name))]
     if len(keep) < len(names):
-        table, names = table.take(pa.array(keep)), [names[i] for i in keep]
+        table, names = table.take(pa.array(keep, pa.int64())), [names[i] for i in keep]
     if card.content and table.column("content").null_count == len(names):
         found = [re.search(card.content, name) for name in names]
         contents = [match.group(1) if match else name for match, name in zip(found, names)]

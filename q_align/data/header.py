@@ -24,5 +24,5 @@ def _pixels(path: str | Path) -> int:
     try:
         with Image.open(open_source(path)) as image:  # reads the header only, of a packed medium all its bytes
             return image.width * image.height
-    except (OSError, MediaError):
+    except (OSError, MediaError, Image.DecompressionBombError):  # who opens it for training says what is wrong
         return 0

@@ -24,9 +24,9 @@ def inspect(labels: Labels) -> dict[str, Any]:
 
     Returns:
         `rows, usable, repaired, off_vocabulary, without_score, duplicates`; `mos` and `std` on the data set's own
-        scale; `levels` (rows per word); `conversion` (SRCC and PLCC of hard, two-level and soft labels' means with the
-        MOS); `own_levels` (null where the file has none): agreement with the levels the file gives, and the range that
-        those imply.
+        scale; `levels` (rows per word); `conversion` (SRCC and PLCC of the means of hard and, where a std is known,
+        soft labels with the MOS); `own_levels` (null where the file has none): agreement with the levels the file
+        gives, and the range that those imply.
     """
     report = {k: v for k, v in labels.report.items() if not k.endswith("_rows")}
     hard = labels.scheme.hard(labels.column("mos"))

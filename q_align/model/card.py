@@ -57,7 +57,9 @@ class ModelCard:
 
     def save(self, folder: str | Path) -> None:
         text = json.dumps({"format": 1, **asdict(self)}, indent=2, ensure_ascii=False)
-        (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
+        fresh = Path(folder) / f"{FILE}.new"  # renamed when whole: without its card a model is lost
+        fresh.write_text(text + "\n", encoding="utf-8")
+        fresh.replace(Path(folder) / FILE)
 
     @classmethod
     def load(cls, folder: str | Path) -> ModelCard:

@@ -16,6 +16,7 @@ from q_align.data.cache import FrameCache
 from q_align.data.cards import open_dataset
 from q_align.data.labels import Labels
 from q_align.errors import ConfigError, LabelError
+from q_align.log import log
 from q_align.media import open_frames
 from q_align.media.packed import file_of
 
@@ -53,6 +54,11 @@ def split(labels: Labels, *, val_share: float, seed: int) -> tuple[Labels, Label
     """
     names = set(labels.column("split").tolist()) if labels.has("split") else set()
     train = labels.split("train") if names - {None, ""} else labels
+    other = names - {"train", "val", "test"} if train is not labels else set()
+    if other:
+        count = sum(name in other for name in labels.column("split"))
+        shown = ", ".join(sorted(repr(name or "") for name in other))
+        log.warning("%s: %d rows take no part: split %s is not train, val or test", labels.source, count, shown)
     if len(train) == 0:
         raise LabelError(f"{labels.source}: no rows to train on")
     if "val" in names:
