@@ -1,11 +1,11 @@
-"""Do two processes train what one does? DDP, ZeRO-2, ZeRO-3 on CPU (gloo) against one process, same global batch.
+"""Do two processes train what one does? DDP, ZeRO-2, ZeRO-3, FSDP2 on CPU (gloo) against one, same global batch.
 
     python scripts/bench/train_parallel.py --output scripts/bench/results/train_parallel.json
 
-Every run is the real command, `q-align train`, started by torchrun. Compares the weights of the last checkpoint, their
-names, and how many held-out media each evaluation counted. nano's vision part is frozen: its batch normalisation sees
-the media of its own process only, so that no data parallelism gives it the statistics of the whole batch. The tiny
-random Qwen2.5-VL trains whole.
+Every run is the real command, `q-align train`, started by torchrun (FSDP2 through `fsdp_on_cpu.py`, which says why).
+Compares the weights of the last checkpoint, their names, and how many held-out media each evaluation counted. nano's
+vision part is frozen: its batch normalisation sees the media of its own process only, so that no data parallelism
+gives it the statistics of the whole batch. The tiny random Qwen2.5-VL trains whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
-MODES = {"ddp": "auto", "zero2": "zero2", "zero3": "zero3"}
+MODES = {"ddp": "auto", "zero2": "zero2", "zero3": "zero3", "fsdp": "fsdp"}
 
 
 def make_set(folder: Path, *, train: int, val: int, side: int = 56) -> Path:
@@ -69,7 +69,8 @@ def train(folder: Path, words: list[str], *, processes: int) -> float:
     )
     started = time.perf_counter()
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [*launch, "-m", "q_align", "train", *words, "--train.output_dir", str(folder)]
+    program = [str(Path(__file__).with_name("fsdp_on_cpu.py"))] if "fsdp" in words else ["-m", "q_align"]
+    command = [*launch, *program, "train", *words, "--train.output_dir", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[:6000]}")

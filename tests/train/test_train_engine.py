@@ -112,7 +112,7 @@ def test_the_launcher_of_the_library_is_refused(tiny: Path, rated: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["auto", "zero3"])
+@pytest.mark.parametrize("engine", ["auto", "zero3", "fsdp"])
 def test_two_processes_train_what_one_does(engine: str, tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "scripts" / "bench" / "train_parallel.py"
     mode = "ddp" if engine == "auto" else engine
