@@ -77,7 +77,10 @@ def is_video(media: Media) -> bool:
     if is_url(media):
         return named
     try:
-        start = head(open_source(media)) if not hasattr(media, "read") else media.read(64)
+        if isinstance(media, (bytes, bytearray, memoryview)):  # of any size: limits are the reader's business
+            start = bytes(media[:64])
+        else:
+            start = head(open_source(media)) if not hasattr(media, "read") else media.read(64)
         if hasattr(media, "seek"):
             media.seek(0)
     except MediaError:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from q_align.errors import ConfigError
 from q_align.types import Score
 
@@ -194,14 +196,12 @@ def _cut_csv_tail(path: Path) -> None:
     """Removes an unfinished last row; a row may hold line ends inside quotes, so the whole file is looked through."""
     if not path.exists():
         return
-    good = at = 0
-    quoted = False
+    good = at = quotes = 0
     with path.open("rb+") as file:
         while block := file.read(1 << 20):
-            for offset, byte in enumerate(block):
-                if byte == 0x22:
-                    quoted = not quoted
-                elif byte == 0x0A and not quoted:
-                    good = at + offset + 1
-            at += len(block)
+            data = np.frombuffer(block, np.uint8)
+            seen = quotes + np.cumsum(data == 0x22)  # quotes so far: an odd number is inside of a cell
+            ends = np.flatnonzero((data == 0x0A) & (seen % 2 == 0))
+            good = at + int(ends[-1]) + 1 if len(ends) else good
+            at, quotes = at + len(block), int(seen[-1])
         file.truncate(good)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from q_align.errors import MediaError, MissingExtraError
-from q_align.media import Limits, is_video, open_frames, video
+from q_align.media import LIMITS, Limits, is_video, open_frames, video
 from q_align.media.sample import is_constant, pick
 from q_align.types import MediaSpec
 
@@ -251,3 +251,9 @@ def test_what_is_no_video_says_so_once(clip: Path, tmp_path: Path, capfd: pytest
     assert capfd.readouterr() == ("", "")
     with pytest.raises(MediaError, match=r"text\.mp4: cannot be opened as a video .*Invalid data"):
         open_frames(bad["text.mp4"])
+
+
+def test_bytes_of_any_size_are_told_apart() -> None:
+    large = bytearray(LIMITS.max_bytes + 1)
+    large[4:12] = b"ftypisom"
+    assert is_video(memoryview(large))
