@@ -257,3 +257,9 @@ def test_bytes_of_any_size_are_told_apart() -> None:
     large = bytearray(LIMITS.max_bytes + 1)
     large[4:12] = b"ftypisom"
     assert is_video(memoryview(large))
+
+
+@pytest.mark.parametrize("rate", [0.0, float("nan"), float("inf")])
+def test_a_container_without_a_rate_is_sampled_by_its_times(rate: float) -> None:
+    assert pick(np.array([0.0]), rate, MediaSpec()) == [0]
+    assert pick(np.arange(40) / 10, rate, MediaSpec()) == [0, 10, 20, 30]
