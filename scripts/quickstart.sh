@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job from end to end on generated images, with the embedded model trained from scratch, without downloads:
+# The main job from end to end on generated images, with the embedded model, without downloads:
 # labels with opinion scores -> five levels -> training -> scores -> SRCC/PLCC and a report.
 # Everything lands in runs/quickstart (or the folder given as first argument). Safe to run again: finished parts are kept.
 set -euo pipefail
@@ -24,7 +24,7 @@ fi
 if [ -f "$out/model/q_align.json" ]; then
   step "2/4 training: $out/model is there already (remove it to train again)"
 else
-  step "2/4 training the embedded model from scratch"
+  step "2/4 training the embedded model"
   "$q" train --config configs/quickstart.yaml --data.train "$out/data/labels.csv" --train.output_dir "$out/model" --train.resume true
 fi
 

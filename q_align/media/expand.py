@@ -99,16 +99,15 @@ def clean(text: str) -> str:
 
 
 def tar_members(path: Path) -> Iterator[Item]:
-    """Media in a tar (WebDataset) shard, read one after another; the id is shard/member."""
+    """Media in a tar (WebDataset) shard, by their places in it (`q_align.media.packed`); the id is shard/member."""
     import tarfile
 
     try:
-        with tarfile.open(path, "r|") as shard:
+        with tarfile.open(path, "r:") as shard:
             for member in shard:
-                if not member.isfile() or Path(member.name).suffix.lower() not in MEDIA_SUFFIXES:
-                    continue
-                file = shard.extractfile(member)
-                yield Item(clean(f"{path}/{member.name}"), file.read() if file else b"")
+                if member.isfile() and Path(member.name).suffix.lower() in MEDIA_SUFFIXES:
+                    place = f"{path}@{member.offset_data}+{member.size}/{member.name}"
+                    yield Item(clean(f"{path}/{member.name}"), place)
     except (tarfile.TarError, OSError, EOFError) as error:
         yield Item(clean(str(path)), Broken(f"{path}: the tar ends early or is damaged ({error})"))
 

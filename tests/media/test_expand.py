@@ -13,6 +13,7 @@ import pytest
 from q_align.errors import MediaError
 from q_align.media.count import count
 from q_align.media.expand import expand, tar_members
+from q_align.media.packed import place_of, read
 from q_align.media.source import Broken
 
 
@@ -101,9 +102,14 @@ def test_bytes_in_tables(folder: Path) -> None:
 
 
 def test_tar_shards(folder: Path) -> None:
+    long = "a/" + "long \u00e9\n" * 30 + ".jpg"  # beyond one header: its real name stands in a block before it
     with tarfile.open("t.tar", "w") as shard:
         shard.add("a")
-    assert {item.id: item.media for item in tar_members(Path("t.tar"))} == {
-        f"t.tar/{name}": name.encode() for name in ("a/2.jpg", "a/1.PNG", "a/deep/3.mp4")
-    }
+        shard.add("a/2.jpg", long)
+    found = {item.id: item.media for item in tar_members(Path("t.tar"))}
+    assert set(found) == {f"t.tar/{name}" for name in ("a/2.jpg", "a/1.PNG", "a/deep/3.mp4", long)}
+    for name, media in found.items():
+        place = place_of(media)
+        assert place is not None, "places, not bytes: a list of shards holds nothing in memory"
+        assert read(place, name) == (b"a/2.jpg" if name.endswith(long) else name.removeprefix("t.tar/").encode())
     assert count(["t.tar"]) is None
