@@ -23,7 +23,7 @@ ABOUT = {
 def pack(run: str, target: str) -> None:
     backbone = Backbone.from_pretrained(run)
     backbone.model.half()
-    # both stages learn from one set; names and paths of the training machine mean nothing elsewhere
+    # all stages learn from one set; names and paths of the training machine mean nothing elsewhere
     taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
     backbone.card = dataclasses.replace(backbone.card, base=None, about=ABOUT, trained_on=taught)
     backbone.save(target)
