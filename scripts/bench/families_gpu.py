@@ -1,6 +1,6 @@
 """Qwen3.5-0.8B's geometry with random weights on a GPU: images/s, scoring and training, and share of the ceiling.
 
-    python scripts/bench/families_gpu.py --output scripts/bench/families_gpu.json
+    python scripts/bench/families_gpu.py --output scripts/bench/results/families_gpu.json
 
 Scoring by batch size and pixel budget, training full and with adapters, in bfloat16, on pictures of one size that were
 encoded beforehand: what the model alone can do. The ceiling is the rate of a large matrix product on the same device.

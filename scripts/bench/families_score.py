@@ -1,6 +1,6 @@
 """Scoring throughput of a mid-size chat model against the plain way: one image at a time, whole logits, softmax.
 
-    python scripts/bench/families_score.py --output scripts/bench/families_score.json
+    python scripts/bench/families_score.py --output scripts/bench/results/families_score.json
 
 Both score the same 64 generated pictures of mixed sizes with the same random weights, pixel budget and threads; their
 level probabilities must agree within 1e-5. Also timed: two tasks in one pass against one. Rounds alternate, since other

@@ -1,6 +1,6 @@
 """Memory and time of a training step with a vocabulary of 248,320, against the model's own `labels=` path.
 
-    python scripts/bench/families_train.py --output scripts/bench/families_train.json
+    python scripts/bench/families_train.py --output scripts/bench/results/families_train.json
 
 Batch 8, about 300 tokens each, the geometry of a small Qwen3-VL with Qwen3.5's vocabulary, float32. Every step runs in
 a fresh process, so that the highest memory is its own; rounds alternate. `predict` keeps logits of supervised positions

@@ -248,3 +248,21 @@ def test_half_precision_weights_load(nano, tmp_path):
         assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
         out = predict(model, nano.encoder(RAGGED[:2]), nano.encoder.level_ids, 2).level_logp
         assert out.dtype == torch.float32 and torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(448, 448), (480, 320), (320, 320), (225, 100), (890, 670), (333, 517)])
+def test_tiles_cover_a_frame_and_hardly_overlap(width: int, height: int) -> None:
+    from q_align.model.nano.tiles import GRID, cut
+
+    seen = np.zeros((height, width), int)
+    marked = np.arange(width * height, dtype=np.uint32).reshape(height, width)
+    frame = Image.fromarray(np.stack([marked % 251, marked // 251 % 251, marked // 63001], -1).astype(np.uint8))
+    for tile in cut(frame, 224):
+        first = tile.pixels[0, 0].astype(int)
+        top, left = divmod(int(first[0] + 251 * first[1] + 63001 * first[2]), width)
+        high, wide = tile.pixels.shape[:2]
+        assert top % GRID == 0 and left % GRID == 0 and max(high, wide) <= 224
+        seen[top : top + high, left : left + wide] += 1
+    # a frame that takes the largest tiles may lose less than one step of the grid at its far edges
+    assert seen[: height - GRID + 1, : width - GRID + 1].min() == 1
+    assert seen.mean() < 1.15

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -69,10 +70,11 @@ def shrink(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def grid(frame: Image.Image, side: int, *, most: int, shrunk: float, time: float) -> list[Tile]:
-    """Tiles of at most side x side, evenly spread over the frame, row by row."""
+    """Tiles of at most side x side, evenly spread over the frame, row by row; as small as cover it, so that hardly
+    anything is looked at twice."""
     width, height = frame.size
-    w, h = min(side, width), min(side, height)
     columns, rows = layout(width / side, height / side, most)
+    w, h = (min(side, length(width, columns)), min(side, length(height, rows)))
     tiles = []
     for top in spread(height - h, rows):
         for left in spread(width - w, columns):
@@ -82,6 +84,15 @@ def grid(frame: Image.Image, side: int, *, most: int, shrunk: float, time: float
             pixels = np.asarray(frame.crop((left, top, left + w, top + h)))
             tiles.append(Tile(pixels, (x, y, math.log2(shrunk), share, time)))
     return tiles
+
+
+def length(whole: int, count: int) -> int:
+    """The shortest of `count` pieces that cover `whole` from offsets on the codecs' grid, without a gap."""
+    rest = whole % GRID
+    piece = math.ceil((whole / count - rest) / GRID) * GRID + rest
+    while any(b - a > piece for a, b in pairwise(spread(whole - piece, count))):
+        piece += GRID
+    return piece
 
 
 def layout(wide: float, high: float, most: int) -> tuple[int, int]:
