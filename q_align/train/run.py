@@ -70,7 +70,8 @@ def _run(config: RunConfig) -> Path:
     progress, stop = Progress(), StopOnTerminate()
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
     check_started(trainer.accelerator, config.train.engine, os.environ)
-    if trainer.accelerator.device.type == "cpu":
+    # who recomputes activations wants memory, not speed: kept blocks of many sizes leave gaps between them
+    if trainer.accelerator.device.type == "cpu" and not config.train.checkpointing:
         keep_freed_memory()
     first = trainer.is_world_process_zero()
     if first:
