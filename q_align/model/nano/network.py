@@ -16,7 +16,7 @@ from q_align.model.nano.shape import NanoShape
 from q_align.model.nano.vision import Connector, Vision
 
 # Pixels that go through the convolutions together without gradients: 6 tiles take 6 ms each on a core, 48 take 10.
-CACHED_PIXELS = 6 * 224 * 224
+TOGETHER = 6 * 224 * 224
 
 
 class NanoOutput(NamedTuple):
@@ -156,7 +156,7 @@ class Body:
         """Tiles of one size -> their features; on a processor a few at a time, as more fall out of its caches."""
         if tiles.device.type != "cpu" or torch.is_grad_enabled():
             return self.vision(tiles)
-        few = max(1, CACHED_PIXELS // (tiles.shape[2] * tiles.shape[3]))
+        few = max(1, TOGETHER // (tiles.shape[2] * tiles.shape[3]))
         return torch.cat([self.vision(part) for part in tiles.split(few)])
 
 

@@ -7,8 +7,6 @@ in a few regions: distortions are textures. Knows pixels; no text, no batch layo
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -88,39 +86,6 @@ def merged(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
     return fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
-class Moments(torch.autograd.Function):
-    """Mean of x and of x * x of (N, C, h, w) in pool x pool regions, in float32.
-
-    Its own gradient, as the library's writes the whole map four times: a quarter of a training step went there.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x)
-        ctx.pool = pool
-        # the spread is a small difference of large numbers: not in half precision
-        x = x.float()
-        return F.adaptive_avg_pool2d(x, pool), F.adaptive_avg_pool2d(x * x, pool)
-
-    @staticmethod
-    def backward(ctx: Any, by_mean: Tensor, by_square: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        height, width = x.shape[2:]
-        grad = torch.zeros_like(x)
-        for i in range(ctx.pool):
-            for j in range(ctx.pool):
-                # the bounds of adaptive_avg_pool2d: regions of odd maps share a row
-                rows = slice(i * height // ctx.pool, -(-(i + 1) * height // ctx.pool))
-                columns = slice(j * width // ctx.pool, -(-(j + 1) * width // ctx.pool))
-                region = x[:, :, rows, columns]
-                count = region.shape[2] * region.shape[3]
-                first, second = (by_mean[:, :, i, j] / count, by_square[:, :, i, j] * (2 / count))
-                grad[:, :, rows, columns] += torch.addcmul(
-                    first[:, :, None, None], region.float(), second[:, :, None, None]
-                )
-        return grad, None
-
-
 class Vision(nn.Module):
     """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, F).
 
@@ -147,7 +112,10 @@ class Vision(nn.Module):
 
     def sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of (N, C, h, w) in each region, (N, C, pool, pool)."""
-        mean, square = Moments.apply(x, self.pool)
+        # the spread is a small difference of large numbers: not in half precision
+        x = x.float()
+        mean = F.adaptive_avg_pool2d(x, self.pool)
+        square = F.adaptive_avg_pool2d(x * x, self.pool)
         # the logarithm: equal steps of what people see are equal ratios of spread
         return mean, ((square - mean * mean).clamp_min(0) + 1e-3).log() / 2
 
