@@ -193,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 320), help="width and height of the files")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()], help="of the plain loop")
     parser.add_argument("--workers", type=int)
@@ -208,7 +209,7 @@ def main() -> None:
         if args.growth:
             result["growth"] = grow(args.growth, Path(place))
         else:
-            paths = photographs(Path(place), args.images, (480, 320))
+            paths = photographs(Path(place), args.images, tuple(args.size))
             for name in args.models:
                 result[name] = compare(name, paths, args)
                 print(name, json.dumps(result[name]), flush=True)
