@@ -57,9 +57,9 @@ class SetConfig:
     labels: str = ""  # labels file (CSV, JSONL, Parquet, published JSON) or the name of a data set card
     media_root: str | None = None  # folder that media paths are relative to; None: the labels file's folder
     task: str | None = None  # iqa, iaa, vqa; None: as the labels or the card say
-    source: str | None = None  # name of the set; None: the labels file's name
+    source: str | None = None  # name of the set; None: the labels file's name, or its folder's
     mos_range: list[float] | None = None  # [min, max] of the MOS as written; None: the card's, else from the train rows
-    higher_is_better: bool | None = None  # false for DMOS; None: as the card says, else true
+    higher_is_better: bool | None = None  # false for DMOS; None: the card's, else false for a column "dmos"
     weight: float = 1.0  # how often the set is drawn, relative to its size
     cap: int | None = None  # at most so many media of the set per epoch
 

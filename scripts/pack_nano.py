@@ -1,6 +1,8 @@
 """Writes a trained nano into the package: float16 weights, tokenizer, and a card that says what they are.
 
-python scripts/pack_nano.py RUN q_align/model/nano/weights
+python scripts/pack_nano.py CHECKPOINT [CHECKPOINT ...] q_align/model/nano/weights
+
+Of several checkpoints of one run it takes the mean of the weights.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ ABOUT = {
 }
 
 
-def pack(run: str, target: str) -> None:
-    backbone = Backbone.from_pretrained(run)
+def pack(first: str, *others: str, target: str) -> None:
+    backbone = Backbone.from_pretrained(first)
+    states = [backbone.model.state_dict(), *(Backbone.from_pretrained(other).model.state_dict() for other in others)]
+    mean = {k: sum(s[k].double() for s in states) / len(states) for k in states[0]}
+    backbone.model.load_state_dict({k: value.to(states[0][k].dtype) for k, value in mean.items()})
     backbone.model.half()
     # all stages learn from one set; names and paths of the training machine mean nothing elsewhere
     taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
@@ -33,4 +38,4 @@ def pack(run: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    pack(*sys.argv[1:])
+    pack(*sys.argv[1:-1], target=sys.argv[-1])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packaged weights of nano from nothing: generated media only, three stages, then float16 into the package.
-# bash scripts/train_nano.sh [OUT]; about two and a half hours on one core. docs/nano.md holds the numbers.
+# bash scripts/train_nano.sh [OUT]; about three and a half hours on one core. docs/nano.md holds the numbers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -14,9 +14,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   --data.train "$out/data/labels.csv" --train.output_dir "$out/small" --train.resume true
 [ -f "$out/wide/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/small" --data.train "$out/data/labels.csv" --train.output_dir "$out/wide" --train.resume true
-# once more from there, at the full learning rate again; the last weights are taken, not those that few held-out media like
+# once more from there, at the full learning rate again; the mean of the weights half-way and at the end is taken: the
+# last ones know the generator better and people's opinions less (docs/nano.md)
 [ -f "$out/long/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/wide" --data.train "$out/data/labels.csv" --train.output_dir "$out/long" --train.resume true \
-  --train.epochs 14 --train.eval_every 14 --train.seed 1
-"$q" evaluate --model "$out/long" --data "$out/data/labels.csv" --split test --output "$out/evaluation"
-.venv/bin/python scripts/pack_nano.py "$out/long" q_align/model/nano/weights
+  --train.epochs 14 --train.eval_every 7 --train.seed 1
+.venv/bin/python scripts/pack_nano.py "$out"/long/checkpoints/checkpoint-* q_align/model/nano/weights
+"$q" evaluate --model nano --data "$out/data/labels.csv" --split test --output "$out/evaluation"

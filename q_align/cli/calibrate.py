@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -16,10 +18,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="model folder, which is written to")
     parser.add_argument("--data", required=True, metavar="CARD|LABELS", help="dataset card or labels file")
     parser.add_argument("--media-root", metavar="DIR", help="folder of the media (default: that of the labels)")
-    parser.add_argument("--split", default="val", help="rows to fit on (default: %(default)s)")
+    parser.add_argument("--split", default="val", help="rows to fit on (default: %(default)s; all: every row)")
+    add_opinions(parser)
     parser.add_argument("--kind", default="logistic", choices=("affine", "logistic", "isotonic"))
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="frames at once (default: %(default)s)")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
+    running = parser.add_argument_group("running")
+    add_loading(running)
+    add_device(running)
     parser.set_defaults(run=run)
 
 
@@ -32,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
         media_root=args.media_root,
         split=args.split,
         kind=args.kind,
-        batch_size=args.batch_size,
-        device=args.device,
+        **opinions(args),
+        **loading(args),
     )
     source = found["source"]
     print(

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from q_align.cli.options import add_loading, add_media, limits, loading, sampling
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("cluster", help="score on many machines with Ray")
@@ -25,18 +27,24 @@ def add_parser(commands: Any) -> None:
     score.add_argument("--actors", type=int, default=1, metavar="N", help="scoring actors at least (default: 1)")
     score.add_argument("--max-actors", type=int, metavar="N", help="grow up to so many (default: as --actors)")
     score.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor (default: 0)")
-    score.add_argument("--batch-size", type=int, metavar="N", help="frames at once")
-    score.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     score.add_argument("--address", help="a running cluster; without it Ray starts on this machine")
+    add_loading(score.add_argument_group("running"))
+    add_media(score.add_argument_group("media"))
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from q_align.cluster.job import ClusterJob, run_job
+    from q_align.cluster.stages import spec_of
     from q_align.log import log
 
-    names = ("manifest", "output", "model", "task", "column", "root", "actors", "max_actors", "gpus", "batch_size")
-    job = ClusterJob(**{name: getattr(args, name) for name in (*names, "dtype", "address")})
+    names = ("manifest", "output", "model", "task", "column", "root", "actors", "max_actors", "gpus", "address")
+    job = ClusterJob(
+        **{name: getattr(args, name) for name in names},
+        loading=loading(args),
+        limits=limits(args),
+        spec=sampling(args, spec_of(args.model)),
+    )
     summary = run_job(job)
     log.info("%s -> %s", summary, args.output)
     if summary.n == 0:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from q_align.cli import fetch, generate, pack
+from q_align.cli.options import add_opinions, opinions
 
 
 def add_parser(subparsers: Any) -> Any:
@@ -42,18 +43,21 @@ def run(args: argparse.Namespace) -> int:
         media_root="",  # nothing is opened: paths stay as the file has them
         task=args.task,
         source=args.source,
-        mos_range=tuple(args.mos_range) if args.mos_range else None,
-        higher_is_better=not args.lower_is_better,
+        **opinions(args),
     )
     if args.data_command == "convert":
         from q_align.data.convert import convert
 
         rows = convert(labels, args.output)
+        pack.say_training(labels)
         print(f"{args.output}: {rows} rows")
         return 0
     from q_align.data.inspect import inspect, plot
+    from q_align.log import log
 
     found = inspect(labels)
+    if found["splits"] and "train" not in found["splits"]:
+        log.warning("%s: no row is called 'train' in column split; training takes the rows that are", labels.source)
     if args.plot:
         plot(labels, args.plot)
     print(json.dumps(found) if args.json else "\n".join(_lines(found, labels.report)))
@@ -63,15 +67,8 @@ def run(args: argparse.Namespace) -> int:
 def _reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="CSV, TSV, JSONL, Parquet, or published Q-Align JSON")
     parser.add_argument("--task", help="iqa, iaa or vqa (default: the file's own column, else by kind of medium)")
-    parser.add_argument("--source", help="name of the data set (default: the file's name)")
-    parser.add_argument(
-        "--mos-range",
-        nargs=2,
-        type=float,
-        metavar=("MIN", "MAX"),
-        help="ends of the MOS scale (default: from the rows)",
-    )
-    parser.add_argument("--lower-is-better", action="store_true", help="the scores are DMOS")
+    parser.add_argument("--source", help="name of the data set (default: the file's name, or its folder's)")
+    add_opinions(parser)
 
 
 def _lines(found: dict[str, Any], report: dict[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -26,7 +28,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="rows to take (default: test where there is one; all: every row)"
     )
-    parser.add_argument("--mos-range", nargs=2, type=float, metavar=("MIN", "MAX"), help="MOS range of a labels file")
+    add_opinions(parser)
     parser.add_argument("--task", choices=("iqa", "iaa", "vqa"), help="task of a labels file (default: its own)")
     parser.add_argument("--output", metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -40,11 +42,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--no-cache", action="store_true", help="score everything again, keep nothing")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU up to 8)")
-    parser.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one per core, at most 16)")
-    parser.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--list-cards", action="store_true", help="list the dataset cards and stop")
+    running = parser.add_argument_group("running")
+    add_loading(running)
+    add_device(running)
     parser.set_defaults(run=run)
 
 
@@ -63,12 +64,9 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         split=args.split,
         labels_root=args.labels_root,
-        mos_range=tuple(args.mos_range) if args.mos_range else None,
+        **opinions(args),
         task=args.task,
-        device=args.device,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        workers=args.workers,
+        loading=loading(args),
         cache=False if args.no_cache else args.cache,
         resamples=args.resamples,
         seed=args.seed,

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from q_align.cli.options import opinions
+
 
 def add_parser(subparsers: Any, reading: Callable[[argparse.ArgumentParser], None]) -> None:
     """Adds `pack` to the holder of the `data` commands; `reading` adds the arguments that say how labels are read."""
@@ -22,7 +24,6 @@ def run(args: argparse.Namespace) -> int:
     from q_align.data.pack import pack
     from q_align.data.sources import read_labels
     from q_align.errors import ConfigError
-    from q_align.log import log
 
     if args.shard_mb < 1:
         raise ConfigError(f"--shard-mb must be positive, got {args.shard_mb}")
@@ -31,14 +32,18 @@ def run(args: argparse.Namespace) -> int:
         media_root=args.media_root,
         task=args.task,
         source=args.source,
-        mos_range=tuple(args.mos_range) if args.mos_range else None,
-        higher_is_better=not args.lower_is_better,
+        **opinions(args),
     )
     target = pack(labels, args.output, shard_bytes=args.shard_mb << 20)
-    low, high = labels.mos_range
-    log.info(
-        "train on it with data.mos_range [%g,%g]%s",
-        *(low, high, "" if labels.higher_is_better else " and data.higher_is_better false"),
-    )
+    say_training(labels)
     print(f"{target}: {len(labels)} rows")
     return 0
+
+
+def say_training(labels: Any) -> None:
+    """Logs what a labels file of ours does not hold: range and direction."""
+    from q_align.log import log
+
+    low, high = (repr(float(end)).removesuffix(".0") for end in labels.mos_range)  # rounded, it would refuse rows
+    better = "" if labels.higher_is_better else " and data.higher_is_better false"
+    log.info("train on it with data.mos_range [%s,%s]%s", low, high, better)

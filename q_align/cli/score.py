@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from q_align.cli.options import add_device, add_loading, add_media
+
 WHOLE = "0/1"  # --part of a process that does all the work
 
 
@@ -31,17 +33,9 @@ def add_parser(commands: Any) -> None:
     add("--per-frame", action="store_true", help="add the value of each frame of a video")
 
     run_ = parser.add_argument_group("running")
-    run_.add_argument("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU up to 8)")
-    run_.add_argument("--batch-tokens", type=int, metavar="N", help="tokens at once, padding included; 0: any number")
-    run_.add_argument("--workers", type=int, metavar="N", help="decoding threads (default: one per core, at most 16)")
-    run_.add_argument("--device", help="cuda, cuda:1, mps, cpu (default: the best one here)")
+    add_loading(run_)
+    add_device(run_)
     run_.add_argument("--devices", metavar="A,B", help="one process on each, into one folder: cuda:0,cuda:1")
-    run_.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    run_.add_argument("--attn", choices=("eager", "sdpa", "flash_attention_2"), help="attention (default: the model's)")
-    run_.add_argument("--quantize", choices=("8bit", "4bit", "int8"), help="language layers in fewer bits")
-    run_.add_argument("--device-map", metavar="MAP", help="spread the model: auto, balanced, sequential")
-    run_.add_argument("--compile", action="store_true", help="compile the model first; for long runs on a GPU")
-    run_.add_argument("--download", action="store_true", help="fetch a published model that is not on this disk")
     run_.add_argument("--shard-rows", type=int, default=10_000, metavar="N", help="rows per shard of a folder")
     run_.add_argument("--shard-seconds", type=float, default=60.0, metavar="S", help="close a shard after so long")
     run_.add_argument("--part", default=WHOLE, help=argparse.SUPPRESS)
@@ -49,12 +43,7 @@ def add_parser(commands: Any) -> None:
     media = parser.add_argument_group("media")
     media.add_argument("--root", metavar="DIR", help="folder that paths inside a list are relative to")
     media.add_argument("--column", metavar="NAME", help="column of a list that holds the media")
-    media.add_argument("--allow-urls", action="store_true", help="fetch http and https addresses")
-    media.add_argument("--fps", type=float, help="points per second of a video; 0: --max-frames over all of it")
-    media.add_argument("--max-frames", type=int, metavar="N", help="frames of a video at most")
-    media.add_argument("--clip", type=int, metavar="N", help="frames one after another at each point")
-    media.add_argument("--damaged", choices=("read", "error"), default="read", help="videos that end early")
-    media.add_argument("--limit-pixels", type=int, metavar="N", help="refuse larger pictures (default: 89 megapixels)")
+    add_media(media)
 
     keep = parser.add_argument_group("keeping the good ones")
     keep.add_argument("--threshold", type=float, metavar="X", help="keep what scores at least X")
@@ -71,11 +60,17 @@ def run(args: argparse.Namespace) -> int:
 
     check(args)
     summary, rows = score_on_devices(args, sys.argv[1:]) if args.devices else score_here(args)
-    if args.part != WHOLE:  # one process of several: what is said and kept in the end, all of them know only together
-        return 1 if summary.failed else 0
+    if args.part != WHOLE:  # one process of several: it came to its end; failed rows are counted over all of them
+        return 0
     if summary.n == 0:
         print(f"q-align: error: no image or video in {', '.join(args.media)}", file=sys.stderr)
         return 1
     finish(args, rows)
     log.info("%s%s", summary, f" -> {args.output}" if args.output else "")
+    if args.output:  # else each was printed when it happened
+        for reason in summary.reasons:
+            print(f"q-align: {' '.join(reason.split())}", file=sys.stderr)
+        if summary.failed > len(summary.reasons):
+            left = summary.failed - len(summary.reasons)
+            print(f"q-align: {left} more in the column error; --resume --retry tries them again", file=sys.stderr)
     return 1 if summary.failed else 0

@@ -6,13 +6,23 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from q_align.errors import ConfigError
 from q_align.score.job import Summary, score_all, tally
-from q_align.score.tables import COLUMNS, check_free, forget_errors, is_folder, open_table, read_rows, to_json
+from q_align.score.tables import (
+    COLUMNS,
+    FORMATS,
+    check_free,
+    claim,
+    forget_errors,
+    is_folder,
+    open_table,
+    read_rows,
+    to_json,
+)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -29,6 +39,8 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("--retry goes with --resume and --output")
     if args.devices and not (args.output and is_folder(args.output)):
         raise ConfigError("--devices writes from several processes; give --output a folder")
+    if args.devices and "-" in args.media:
+        raise ConfigError("--devices cannot share the standard input; put the names into a .txt file")
     if args.top is not None and args.top < 1:
         raise ConfigError(f"--top keeps the K best, K at least 1, got {args.top}")
     unknown = set((args.columns or "id").split(",")) - {*COLUMNS, "frames"}
@@ -43,6 +55,12 @@ def check(args: argparse.Namespace) -> None:
     for name, reason in needed.items():
         if args.columns and name not in args.columns.split(","):
             raise ConfigError(f"--columns needs {name}: {reason}")
+    if args.output and not is_folder(args.output) and Path(args.output).suffix.lower() not in FORMATS:
+        raise ConfigError(f"{args.output}: --output takes {', '.join(FORMATS)} or a folder")
+    if _keeps(args) and "," in args.task:
+        raise ConfigError("--threshold and --top look at one task; name one, or select from the table afterwards")
+    if args.keep and Path(args.keep).suffix in FORMATS:
+        raise ConfigError(f"--keep takes a folder or a .txt, got {args.keep}; --output writes tables")
     if args.link and not (args.keep and Path(args.keep).suffix != ".txt"):
         raise ConfigError("--link goes with --keep FOLDER")
 
@@ -52,44 +70,26 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
     from PIL import Image
     from tqdm import tqdm
 
+    from q_align.cli.options import limits, loading, sampling
     from q_align.evaluate.calibration import find_scale, rescaled
-    from q_align.media import Limits
     from q_align.media.count import count
     from q_align.media.expand import expand
     from q_align.score.scorer import Scorer
-    from q_align.score.shards import claim
 
     warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files; what matters is in the rows
-    limits = Limits(allow_urls=args.allow_urls, damaged=args.damaged)
     if args.limit_pixels:
-        limits = replace(limits, max_pixels=args.limit_pixels)
         Image.MAX_IMAGE_PIXELS = args.limit_pixels  # this process is ours alone
     number, parts = map(int, args.part.split("/"))
     resume = args.resume or parts > 1
     if args.output:
         check_free(Path(args.output), resume=resume)
-    loading = {name: getattr(args, name) for name in ("batch_tokens", "attn", "quantize", "device_map")}
-    scorer = Scorer.from_pretrained(
-        args.model,
-        device=args.device,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        limits=limits,
-        compile=args.compile,
-        download=args.download,
-        **{name: value for name, value in loading.items() if value is not None},
-    )
-    given = {name: getattr(args, name) for name in ("fps", "max_frames", "clip")}
-    try:
-        scorer.spec = replace(scorer.spec, **{name: value for name, value in given.items() if value is not None})
-    except ValueError as error:
-        raise ConfigError(f"{error} (--fps, --max-frames, --clip)") from error
+    scorer = Scorer.from_pretrained(args.model, limits=limits(args), **loading(args))
+    scorer.spec = sampling(args, scorer.spec)
     card = scorer.card
     scale = find_scale(args.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
-    if args.output and is_folder(args.output):
+    if args.output:
         settings = {name: getattr(args, name) for name in ("model", "task", "scale", "dtype", "quantize")}
-        claim(Path(args.output), settings | {"media": asdict(scorer.spec)})
+        claim(args.output, settings | {"media": asdict(scorer.spec)})
     table = _table(args, resume, number, parts)
     # on a terminal only: nobody waits for a count that is not shown
     shown = bool(args.output) and sys.stderr.isatty() and parts == 1
@@ -127,8 +127,11 @@ def finish(args: argparse.Namespace, rows: Iterable[dict[str, Any]]) -> None:
     """Histogram, and what to keep."""
     from q_align.score.keep import Histogram, place, select, write_list
 
-    if args.histogram:
+    if args.histogram and "," not in args.task:
         print(Histogram.of(rows), file=sys.stderr)
+    elif args.histogram:
+        for task in args.task.split(","):
+            print(f"{task}\n{Histogram.of(rows, task)}", file=sys.stderr)
     if not _keeps(args):
         return
     kept = select(rows, threshold=args.threshold, top=args.top)

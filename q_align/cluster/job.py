@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,21 @@ from q_align.cluster.manifest import Unit, open_tables, units
 from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import require
 from q_align.log import log
-from q_align.media import Limits
+from q_align.media import LIMITS, Limits
 from q_align.score.job import Done, Summary, tally
-from q_align.score.shards import claim
-from q_align.score.tables import read_rows
+from q_align.score.tables import claim, read_rows
 from q_align.tasks import get_task
+from q_align.types import MediaSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterJob:
-    """What to score, with what, and on how much of a cluster (see `q-align cluster score --help`)."""
+    """What to score, with what, and on how much of a cluster (see `q-align cluster score --help`).
+
+    Attributes:
+        spec: how media are looked at; None repeats what the model was trained with.
+        loading: options of `Scorer.from_pretrained` beside the device.
+    """
 
     manifest: tuple[str, ...]
     output: str
@@ -39,9 +44,10 @@ class ClusterJob:
     actors: int = 1
     max_actors: int | None = None
     gpus: float = 0.0
-    batch_size: int | None = None
-    dtype: str = "float32"
     address: str | None = None
+    limits: Limits = LIMITS
+    spec: MediaSpec | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_job(job: ClusterJob) -> Summary:
@@ -55,19 +61,22 @@ def run_job(job: ClusterJob) -> Summary:
         get_task(job.task)
     tables = open_tables(job.manifest, job.column)
     folder = Path(job.output).resolve()
-    claim(folder, {"model": job.model, "task": job.task, "dtype": job.dtype})
+    spec = job.spec or spec_of(job.model)
+    # what `q-align score` notes too, so that either can go on with what the other began
+    precision = {"dtype": job.loading.get("dtype", "float32"), "quantize": job.loading.get("quantize")}
+    claim(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
     done, summary = Done(), Summary()
     before = tally(read_rows(folder), done)
     work = list(units(tables, done, job.root, summary, task=job.task))
     log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
     if work:
-        _run(job, work, str(folder))
+        _run(job, work, spec, str(folder))
     total = tally(read_rows(folder))
     summary.n, summary.failed, summary.before = total.n, total.failed, before.n
     return summary
 
 
-def _run(job: ClusterJob, work: list[Unit], folder: str) -> None:
+def _run(job: ClusterJob, work: list[Unit], spec: MediaSpec, folder: str) -> None:
     # no telemetry, and no tokens for a cluster that lives inside this process
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if job.address is None:
@@ -79,15 +88,14 @@ def _run(job: ClusterJob, work: list[Unit], folder: str) -> None:
         quiet = {"include_dashboard": False} if job.address is None else {}
         ray.init(address=job.address or "local", log_to_driver=False, **quiet)
     try:
-        spec = spec_of(job.model)
         data.DataContext.get_current().enable_progress_bars = False
         decoded = data.from_items([{"unit": number} for number in range(len(work))], override_num_blocks=len(work))
         decoded = decoded.map_batches(
-            partial(_decode, work=ray.put(work), root=job.root, spec=spec, limits=Limits()),
+            partial(_decode, work=ray.put(work), root=job.root, spec=spec, limits=job.limits),
             batch_size=1,
             batch_format="pyarrow",
         )
-        options = {"dtype": job.dtype, "batch_size": job.batch_size, "device": "cuda" if job.gpus else "cpu"}
+        options = {**job.loading, "device": "cuda" if job.gpus else "cpu"}
         if not job.gpus:
             options["workers"] = 0  # an actor without a device has one processor
         scored = decoded.map_batches(
@@ -96,7 +104,8 @@ def _run(job: ClusterJob, work: list[Unit], folder: str) -> None:
             compute=data.ActorPoolStrategy(min_size=job.actors, max_size=job.max_actors or job.actors),
             num_gpus=job.gpus,
             num_cpus=1,
-            batch_size=256 if job.gpus else 16,
+            # blocks as they were decoded, which bounds their bytes; for many actors without a GPU in smaller shares
+            batch_size=None if job.gpus else 16,
             batch_format="pyarrow",
         )
         scored.write_datasink(_sink(data, folder))
@@ -107,7 +116,9 @@ def _run(job: ClusterJob, work: list[Unit], folder: str) -> None:
 
 def _decode(batch: Any, *, work: Any, root: str | None, spec: Any, limits: Limits) -> Iterator[Any]:
     import ray
+    from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # this process is ours alone
     todo: list[Unit] = ray.get(work)
     for number in batch["unit"].to_pylist():
         yield from decode_unit(todo[number], root=root, spec=spec, limits=limits)

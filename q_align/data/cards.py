@@ -73,7 +73,7 @@ def open_dataset(
         split: part to take. Default: every row of a labels file; of a card, its train and test parts, told apart by the
             `split` column, or the whole where it has no such parts.
         scheme: the levels.
-        **overrides: `task`, `source`, `mos_range`, `higher_is_better` of `read_labels`, over the card's.
+        **overrides: `task`, `source`, `mos_range`, `higher_is_better` of `read_labels`, over the card's; `taught`.
 
     Raises:
         ConfigError: for an unknown name or split.
@@ -107,7 +107,6 @@ def open_for_test(data: str | Path, *, split: str | None = None, **options: Any)
         return open_dataset(data, split=split or "test", **options)
     labels = open_dataset(data, split=split, **options)
     if split is None and labels.has("split") and "test" in set(labels.column("split")):
-        log.info("%s: taking the rows of split 'test' (--split all takes every row)", labels.source)
         return labels.split("test")
     return labels
 

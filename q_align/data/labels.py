@@ -104,9 +104,10 @@ class Labels:
         Raises:
             LabelError: when the split has no rows; names the splits that exist.
         """
-        part = self.table.filter(pc.equal(self.table.column("split"), name))
+        part = self.table.filter(pc.equal(self.table.column("split"), name.lower()))
         if part.num_rows == 0:
             found = [str(s) for s in pc.unique(self.table.column("split")).to_pylist() if s is not None]
             have = f"splits are {', '.join(found)}" if found else "the file has no split column"
-            raise LabelError(f"{self.source}: split {name!r} is empty; {have}")
+            rule = "; training takes the rows whose split is 'train'" if name == "train" else ""
+            raise LabelError(f"{self.source}: split {name!r} is empty; {have}{rule}")
         return replace(self, table=part)

@@ -6,6 +6,7 @@ Everything stays in pyarrow: a million rows never become Python objects (publish
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # Columns that are names even where they look like numbers ("0001").
 TEXT = ("image", "video", "media", "path", "id", "split", "task", "content", "question", "votes")
 NUMBERS = ("mos", "std")
+FILES = ("image_name", "filename", "file_name", "file")  # what other programs call the column of the media
+DECIMAL_COMMA = re.compile(r"'(\s*[-+]?\d+,\d+\s*)'")
+FIX = "save it with commas between the columns and points in the numbers, or as .tsv with points"
 
 
 def read_table(path: str | Path) -> pa.Table:
@@ -40,7 +44,7 @@ def read_table(path: str | Path) -> pa.Table:
     except (pa.ArrowException, ValueError, OSError) as error:
         if isinstance(error, LabelError):
             raise
-        raise LabelError(f"{path}: cannot be read as {suffix[1:]}: {_one_line(error)}") from error
+        raise LabelError(f"{path}: cannot be read as {suffix[1:]}: {reason(error)}") from error
     if table.num_rows == 0:
         raise LabelError(f"{path}: no rows")
     return table.rename_columns([_known(name) for name in table.column_names])
@@ -72,8 +76,12 @@ def from_records(records: Iterable[dict[str, Any]]) -> pa.Table:
 def _csv(path: Path) -> pa.Table:
     from pyarrow import csv
 
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = file.readline()
+    if ";" in head and _dialect(path).delimiter not in head:
+        raise LabelError(f"{path}: the columns are separated by semicolons; {FIX}")
     names = list(csv.open_csv(path, parse_options=_dialect(path)).schema.names)
-    types = {name: pa.large_string() for name in names if _known(name) in TEXT}
+    types = {name: pa.large_string() for name in names if name.strip().lower() in (*TEXT, *FILES)}
     types |= {name: pa.float64() for name in names if _known(name) in NUMBERS}
     # One block after another (no threads): errors then name the row, and memory stays flat.
     return csv.read_csv(
@@ -122,7 +130,11 @@ def _flat(table: pa.Table) -> pa.Table:
     return table
 
 
-def _one_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What Arrow says, in one line; a decimal comma by its name."""
+    number = DECIMAL_COMMA.search(str(error))
+    if number:
+        return f"the number {number[1].strip()!r} has a decimal comma; {FIX}"
     return " ".join(str(error).split())[:300]
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from q_align.data.cards import open_dataset
-from q_align.errors import CheckpointError, QAlignError
+from q_align.data.sources import say_range
+from q_align.errors import CheckpointError, LabelError, QAlignError
 from q_align.evaluate.calibration import Kind, fit
+from q_align.evaluate.scoring import taught_by
 from q_align.log import log
 from q_align.model.card import ModelCard
 from q_align.score.scorer import Scorer
@@ -26,6 +28,8 @@ def calibrate(
     media_root: str | None = None,
     split: str = "val",
     kind: Kind = "logistic",
+    mos_range: tuple[float, float] | None = None,
+    higher_is_better: bool | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Scores the split, fits, and writes the fit into `q_align.json` under the data set's name.
@@ -34,8 +38,9 @@ def calibrate(
         model: a model folder that may be written to.
         data: a dataset card or a labels file.
         media_root: folder of the media.
-        split: rows to fit on; not the ones that results are reported on.
+        split: rows to fit on ("all": every row); not the ones that results are reported on.
         kind: see `q_align.evaluate.calibration.fit`.
+        mos_range, higher_is_better: of the data set; default: as the model was taught, else as `read_labels` says.
         options: forwarded whole to `Scorer.from_pretrained` (device, batch_size, workers).
 
     Returns:
@@ -43,13 +48,28 @@ def calibrate(
 
     Raises:
         CheckpointError: when `model` is not a folder that can be written to.
+        LabelError: when the split is empty.
         QAlignError: when there is nothing to fit.
     """
     folder = Path(model)
     if not folder.is_dir():
         raise CheckpointError(f"{model}: not a model folder; a fit is stored in its q_align.json, so save a copy first")
     card = ModelCard.load(folder)
-    labels = open_dataset(data, media_root=media_root, scheme=card.levels).split(split)
+    labels = open_dataset(
+        data,
+        media_root=media_root,
+        scheme=card.levels,
+        mos_range=mos_range,
+        higher_is_better=higher_is_better,
+        taught=taught_by(card),
+    )
+    say_range(labels)
+    try:
+        labels = labels if split == "all" else labels.split(split)
+    except LabelError as error:
+        raise LabelError(
+            f"{error}; name another with --split (all: every row); not the rows that you report on"
+        ) from error
     scorer = Scorer.from_pretrained(folder, **options)
     items = [Item(i, m, t) for i, m, t in zip(*(labels.column(name) for name in ("id", "media", "task")))]
     scores = list(scorer.stream(items))

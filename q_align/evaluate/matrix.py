@@ -56,7 +56,7 @@ def markdown(table: dict[str, Any]) -> str:
             shown = " / ".join("-" if v is None else f"{v:.3f}" for v in pair)
             cells.append(shown + ("*" if table["own"][i][j] else ""))
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return "\n".join(["SRCC / PLCC; * the model was trained on (another part of) this set.", "", *lines]) + "\n"
+    return "\n".join(["SRCC / PLCC; * the model was trained on this set or another part of it.", "", *lines]) + "\n"
 
 
 def _value(record: dict[str, Any] | None, measure: str) -> float | None:

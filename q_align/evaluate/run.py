@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q_align.data.cards import SOURCES, check_media, open_for_test, parse_spec
 from q_align.data.labels import Labels
+from q_align.data.sources import say_range
 from q_align.errors import ConfigError
 from q_align.evaluate.environment import environment
 from q_align.evaluate.matrix import write_matrix
 from q_align.evaluate.metrics import summary
 from q_align.evaluate.report.load import short_names
-from q_align.evaluate.scoring import Settings, load_scorer, open_kept, score_sets
+from q_align.evaluate.scoring import Settings, load_scorer, open_kept, score_sets, taught_by
 from q_align.evaluate.table import arrays, make_table, targets, write_json, write_scores
 from q_align.levels import LevelScheme
 from q_align.log import log
@@ -75,9 +77,11 @@ def evaluate(
     settings = settings or Settings()
     roots = _roots(data, media_roots)
     # every set is opened before the first model loads: mistakes show at once
-    sets = [_open(name, root, LevelScheme(), settings) for name, root in zip(data, roots)]
+    sets = [_open(name, root, LevelScheme(), settings, {}) for name, root in zip(data, roots)]
     cards = [parse_spec(name).card for name in data]
     for labels, card in zip(sets, cards):
+        if settings.split is None and set(labels.column("split")) == {"test"}:
+            log.info("%s: taking the rows of split 'test' (--split all takes every row)", labels.source)
         check_media(labels, card)
     model_names, set_names = short_names(models), short_names([labels.source for labels in sets])
     alone = len(models) == 1 and len(data) == 1
@@ -93,6 +97,8 @@ def evaluate(
         scheme = scorer.card.levels
         # each model's own: what the one before was taught is nothing to this one
         taught = [_as_taught(s, name, root, scorer.card, settings) for s, name, root in zip(sets, data, roots)]
+        for labels, name in zip(taught, data):
+            _warn_of_training_rows(labels, name, scorer.card, settings)
         kept = open_kept(model, scorer, settings)
         scores, timing = score_sets(scorer, taught, kept)
         timing["load_s"] = time.perf_counter() - began - timing["score_s"]
@@ -102,7 +108,7 @@ def evaluate(
             "trained_on": [entry.get("source") for entry in scorer.card.trained_on],
             "levels_scheme": {"words": scheme.words, "values": scheme.values},
             "environment": environment(scorer),
-            "settings": {"dtype": settings.dtype, "batch_size": settings.batch_size, "seed": settings.seed},
+            "settings": {"dtype": "float32", **settings.loading, "seed": settings.seed},
             "timing": timing,
         }
         for labels, card, name, set_name, rows in zip(taught, cards, data, set_names, scores):
@@ -129,16 +135,35 @@ def evaluate(
 
 
 def _as_taught(labels: Labels, name: str, root: str | None, card: ModelCard, settings: Settings) -> Labels:
-    """The labels on the model's own levels; a range that nobody declared is the one that the model was taught with."""
-    known = {entry.get("source"): entry.get("mos_range") for entry in card.trained_on}
-    taught = known.get(labels.source) if labels.report.get("range_from") != "declared" else None
-    if taught is not None and tuple(taught) != tuple(labels.mos_range):
-        log.info("%s: MOS range %g..%g as the model was taught (--mos-range declares another)", labels.source, *taught)
-        return _open(name, root, card.levels, replace(settings, mos_range=tuple(taught)))
-    return labels if labels.scheme == card.levels else _open(name, root, card.levels, settings)
+    """The labels on the model's own levels; a range and a direction that nobody declared are those it was taught."""
+    known = taught_by(card)
+    entry = known.get(labels.source, {})
+    ends = entry.get("mos_range") if labels.report.get("range_from") != "declared" else None
+    other = ends is not None and tuple(ends) != tuple(labels.mos_range)
+    turned = entry.get("higher_is_better", labels.higher_is_better) != labels.higher_is_better
+    if other or turned or labels.scheme != card.levels:
+        labels = _open(name, root, card.levels, settings, known)
+    say_range(labels)
+    return labels
 
 
-def _open(name: str, root: str | None, scheme: LevelScheme, settings: Settings) -> Labels:
+def _warn_of_training_rows(labels: Labels, name: str, card: ModelCard, settings: Settings) -> None:
+    if labels.source not in taught_by(card):
+        return
+    spec = parse_spec(name)
+    if spec.labels is None and spec.card is not None:
+        parts = {spec.card.part(settings.split or "test")}
+    else:
+        parts = {str(part) for part in labels.column("split")}
+        if parts == {"None"} and "test" in re.split("[^a-z]+", Path(str(spec.labels)).stem.lower()):
+            return  # koniq_test.csv beside koniq_train.csv
+    if not all(part.startswith("test") for part in parts):
+        log.warning("%s: the model was trained on rows of this set; this is not a test", labels.source)
+
+
+def _open(
+    name: str, root: str | None, scheme: LevelScheme, settings: Settings, taught: dict[str, dict[str, Any]]
+) -> Labels:
     return open_for_test(
         name,
         split=settings.split,
@@ -146,6 +171,8 @@ def _open(name: str, root: str | None, scheme: LevelScheme, settings: Settings) 
         labels_root=settings.labels_root,
         scheme=scheme,
         mos_range=settings.mos_range,
+        higher_is_better=settings.higher_is_better,
+        taught=taught,
         task=settings.task,
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from q_align.log import log
 from q_align.types import Item, Score
 
 if TYPE_CHECKING:
+    from q_align.model.card import ModelCard
     from q_align.score.scorer import Scorer
 
 
@@ -25,14 +26,17 @@ class Settings:
     split: str | None = None
     labels_root: str | None = None
     mos_range: tuple[float, float] | None = None
+    higher_is_better: bool | None = None
     task: str | None = None
-    device: str | None = None
-    dtype: str = "float32"
-    batch_size: int | None = None  # frames at once; None: as the scorer chooses
-    workers: int | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)  # options of `Scorer.from_pretrained`
     cache: str | bool | None = None  # folder of kept scores; None: the user's cache folder; False: keep nothing
     resamples: int = 1000
     seed: int = 0
+
+
+def taught_by(card: ModelCard) -> dict[str, dict[str, Any]]:
+    """Source -> range and direction that the model was taught for it; the last training counts."""
+    return {str(entry["source"]): entry for entry in card.trained_on if entry.get("source")}
 
 
 def score_sets(scorer: Any, sets: Sequence[Labels], kept: Kept) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
@@ -75,13 +79,7 @@ def load_scorer(model: str, settings: Settings, load: Callable[..., Scorer] | No
         from q_align.score.scorer import Scorer
 
         load = Scorer.from_pretrained
-    return load(
-        model,
-        device=settings.device,
-        dtype=settings.dtype,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-    )
+    return load(model, **settings.loading)
 
 
 def open_kept(model: str, scorer: Any, settings: Settings) -> Kept:
@@ -95,7 +93,8 @@ def open_kept(model: str, scorer: Any, settings: Settings) -> Kept:
         folders.append(locate(scorer.card.base))
     depends = {
         "q_align": q_align.__version__,
-        "dtype": settings.dtype,
+        "dtype": settings.loading.get("dtype", "float32"),
+        "quantize": settings.loading.get("quantize"),
         "device": str(scorer.device).split(":")[0],
         "spec": str(scorer.spec),
         "card": str(scorer.card),

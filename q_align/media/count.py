@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from q_align.media.expand import MEDIA_SUFFIXES, TABLES
+from q_align.media.expand import MEDIA_SUFFIXES, TABLES, folders
 
 MAX_TEXT = 2**28  # bytes of a list that are worth reading through only to count them
 
@@ -26,7 +25,7 @@ def count(words: Iterable[str]) -> int | None:
 def _count(path: Path, word: str) -> int | None:
     suffix = path.suffix.lower()
     if path.is_dir():
-        names = (name for _, _, files in os.walk(path) for name in files)
+        names = (name for _, files in folders(path, []) for name in files)
         return sum(Path(name).suffix.lower() in MEDIA_SUFFIXES for name in names)
     if not path.is_file():
         found = glob.glob(word, recursive=True) if glob.has_magic(word) else []  # noqa: PTH207 (absolute patterns)

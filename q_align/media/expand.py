@@ -74,10 +74,9 @@ def walk(folder: Path) -> Iterator[Item]:
     """
     left = 0
     locked: list[OSError] = []
-    for base, folders, files in os.walk(folder, onerror=locked.append):
+    for base, files in folders(folder, locked):
         yield from _unlisted(locked)
-        folders.sort()
-        for name in sorted(files):
+        for name in files:
             if Path(name).suffix.lower() in MEDIA_SUFFIXES:
                 yield _named(os.path.join(base, name))  # noqa: PTH118 (twice as fast, and there may be millions)
             else:
@@ -85,6 +84,25 @@ def walk(folder: Path) -> Iterator[Item]:
     yield from _unlisted(locked)
     if left:
         log.info("%s: %d files without the suffix of an image or a video were left", folder, left)
+
+
+def folders(top: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """A folder and all below it with their files' names, sorted; links are followed, and no folder comes twice.
+
+    Args:
+        top: where to begin.
+        errors: gets one for every folder that cannot be listed.
+    """
+    entered: set[tuple[int, int]] = set()  # a link to a folder above it would never end
+    for base, inner, files in os.walk(top, onerror=errors.append, followlinks=True):
+        status = os.stat(base)  # noqa: PTH116 (as above)
+        place = (status.st_dev, status.st_ino)
+        if place in entered:
+            inner.clear()
+            continue
+        entered.add(place)
+        inner.sort()
+        yield base, sorted(files)
 
 
 def _unlisted(errors: list[OSError]) -> Iterator[Item]:
@@ -145,13 +163,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         for batch in pq.ParquetFile(path).iter_batches(1024):
             yield from batch.to_pylist()
     elif suffix in (".jsonl", ".ndjson"):
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     try:
                         row = json.loads(line)
-                    except json.JSONDecodeError as error:
-                        raise MediaError(f"{path}, line {number}: not JSON ({error})") from error
+                    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                        raise MediaError(f"{path}, line {number}: not JSON in UTF-8 ({error})") from error
                     yield row if isinstance(row, dict) else {"path": row}
     else:
         import csv

@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from urllib.parse import urljoin, urlsplit
 
@@ -54,19 +55,34 @@ def fetch(url: str, limits: Limits) -> bytes:
     raise MediaError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def public_address(host: str, port: int) -> str:
+def public_address(host: str, port: int, seconds: float) -> str:
     """An address of a host, all of whose addresses are public.
 
     Raises:
         MediaError: when one of them is private, local, reserved or otherwise not on the public internet.
+        TimeoutError: when the name is not found within so many seconds.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = _resolve(host, port, seconds)
     for text in addresses:
         address = ipaddress.ip_address(text.split("%")[0])
         if not (address.is_global and _inner(address).is_global) or address.is_multicast:
             raise MediaError(f"{host} is at {text}, which is not a public address")
     return addresses[0]
+
+
+def _resolve(host: str, port: int, seconds: float) -> list[str]:
+    """All addresses of a name; the system's look-up has no time limit of its own, and cannot be broken off."""
+    found: Future[list[str]] = Future()
+
+    def look_up() -> None:
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.set_result([str(entry[4][0]) for entry in entries])
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=look_up, daemon=True).start()  # no pool: those are waited for at the end of the process
+    return found.result(seconds)
 
 
 def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -124,7 +140,8 @@ class _Pinned(http.client.HTTPConnection):
         self.alarm: threading.Timer | None = None
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((public_address(self.host, self.port), self.port), self._left())
+        address = public_address(self.host, self.port, self._left())
+        self.sock = socket.create_connection((address, self.port), self._left())
         if self.secure:
             context = ssl.create_default_context()
             # the handshake waits for the alarm: wrapping takes the plain socket's place

@@ -25,6 +25,10 @@ FORMATS = (
 )
 
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+PIXELS = "--limit-pixels, Limits.max_pixels"
+
+
 def open_image(media: Media, *, limits: Limits = LIMITS, enough: int | None = None) -> Image.Image:
     """Opens one picture as upright 8-bit RGB; of an animation the first frame.
 
@@ -66,7 +70,7 @@ def shrink(image: Image.Image, max_pixels: int | None) -> Image.Image:
 def check_pixels(name: str, size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     if width * height > limits.max_pixels:
-        raise MediaError(f"{name}: {width} x {height} is above {limits.max_pixels} pixels (Limits.max_pixels)")
+        raise MediaError(f"{name}: {width} x {height} is above {limits.max_pixels} pixels ({PIXELS})")
     if max(width, height) > limits.max_side:
         raise MediaError(f"{name}: {width} x {height} is above {limits.max_side} on one side (Limits.max_side)")
 
@@ -83,7 +87,12 @@ def _decode(media: Media, name: str, limits: Limits, enough: int | None) -> Imag
     try:
         image = Image.open(source, formats=_formats())
     except UnidentifiedImageError as error:
-        raise MediaError(f"{name}: not a picture (it begins with {head(source, 12)!r})") from error
+        begins = head(source, 12)
+        if begins[4:8] == b"ftyp" and begins[8:12] in HEIC:
+            raise MediaError(f"{name}: HEIC, which Pillow cannot read; convert it to JPEG or PNG") from error
+        raise MediaError(f"{name}: not a picture (it begins with {begins!r})") from error
+    except Image.DecompressionBombError as error:  # Pillow's own border, twice ours
+        raise MediaError(f"{name}: is above {limits.max_pixels} pixels ({PIXELS})") from error
     except PermissionError as error:
         raise MediaError(f"{name}: no permission to read it") from error
     check_pixels(name, image.size, limits)  # the header is enough; nothing is decoded yet

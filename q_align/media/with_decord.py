@@ -18,8 +18,7 @@ from q_align.media.video import Reader
 @contextmanager
 def open_video(source: Source) -> Iterator[Reader]:
     """Opens a video; one decoding thread, since many videos are read at once."""
-    if find_spec("av") is not None:
-        _probe(source)
+    size = _probe(source) if find_spec("av") is not None else None
     decord = require("decord", extra="video")
     decord.logging.set_level(decord.logging.QUIET)  # the reason reaches the caller as an exception
     video = decord.VideoReader(str(source) if isinstance(source, Path) else source, num_threads=1)
@@ -27,19 +26,24 @@ def open_video(source: Source) -> Iterator[Reader]:
     if count == 0:
         raise ValueError("no frames")
     times = np.asarray(video.get_frame_timestamp(range(count)), dtype=np.float64)[:, 0]  # (N,)
-    height, width = video[0].shape[:2]
+    if size is None:
+        height, width = video[0].shape[:2]
+        size = (width, height)
 
     def read(index: int) -> Image.Image:
         return Image.fromarray(video[index].asnumpy())
 
-    yield Reader(times, float(video.get_avg_fps()), (width, height), read)
+    yield Reader(times, float(video.get_avg_fps()), size, read)
 
 
-def _probe(source: Source) -> None:
-    """Lets FFmpeg's own reason through for what is no video, where decord prints a line whatever its level."""
+def _probe(source: Source) -> tuple[int, int] | None:
+    """Width and height before anything is decoded, None without a picture; lets FFmpeg's own reason through for what is
+    no video, where decord prints a line whatever its level."""
     av = require("av", extra="video")
     av.logging.set_level(av.logging.PANIC)
-    with av.open(source if hasattr(source, "read") else str(source)):
-        pass
+    with av.open(source if hasattr(source, "read") else str(source)) as container:
+        pictures = container.streams.video
+        size = (pictures[0].width, pictures[0].height) if pictures else None
     if hasattr(source, "seek"):
         source.seek(0)
+    return size if size and all(size) else None

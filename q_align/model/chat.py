@@ -45,7 +45,7 @@ def load(
         ConfigError, MissingExtraError: for options that are unknown or lack their library.
     """
     folder = Path(path)
-    check_attention(attn, dtype)
+    check_attention(attn)
     family = _known(card.family, folder)
     encoder = load_encoder(folder, card, family)
     if card.family not in FAMILIES:

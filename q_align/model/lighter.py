@@ -20,9 +20,9 @@ QUANTIZERS = ("8bit", "4bit", "int8")
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
 
 
-def check_attention(name: str | None, dtype: str) -> None:
+def check_attention(name: str | None) -> None:
     """Raises:
-    ConfigError: for an unknown name, or flash attention in full precision, which it does not know.
+    ConfigError: for an unknown name.
     MissingExtraError: when flash attention is not installed.
     """
     if name is None or name in ("eager", "sdpa"):
@@ -34,8 +34,21 @@ def check_attention(name: str | None, dtype: str) -> None:
             "flash_attn is not installed (attn: flash_attention_2); pip install flash-attn on a machine with CUDA, or "
             "use attn: sdpa"
         )
-    if dtype == "float32":
-        raise ConfigError("flash_attention_2 needs dtype bfloat16 or float16, got float32; or use attn: sdpa")
+
+
+def check_precision(attention: str | None, precision: str, option: str) -> None:
+    """Refuses flash attention in full precision, which it does not know.
+
+    Args:
+        attention: its name.
+        precision: what the model computes in, which autocast may make another one than that of its weights.
+        option: what sets the precision, for the message.
+
+    Raises:
+        ConfigError: says so.
+    """
+    if attention == "flash_attention_2" and precision == "float32":
+        raise ConfigError(f"flash_attention_2 needs {option} bfloat16 or float16, got float32; or use attn: sdpa")
 
 
 def quantization(name: str, dtype: str, keep: Sequence[str]) -> Any:

@@ -30,13 +30,17 @@ def predict(model: nn.Module, inputs: Mapping[str, Tensor], level_ids: Sequence[
     logits = model(**inputs, logits_to_keep=keep).logits  # (B, keep, V)
     # float32: in half precision the score's third decimal depends on the batch size
     logp = logits.float().log_softmax(-1)
-    ids = torch.as_tensor(level_ids, device=logp.device)
     if answer is None:
-        return Prediction(level_logp=logp[:, -1, ids])
+        return Prediction(level_logp=columns(logp[:, -1], level_ids))
     # position i predicts token i + 1: the level word is predicted one before it stands
-    level_logp = logp[:, -(tail + 2), ids]  # (B, K)
+    level_logp = columns(logp[:, -(tail + 2)], level_ids)  # (B, K)
     supervised = answer != IGNORE  # (B, A)
     target = answer.masked_fill(~supervised, 0).unsqueeze(-1)
     token_logp = logp[:, :-1].gather(-1, target).squeeze(-1)  # (B, A)
     nll = -(token_logp * supervised).sum(-1)
     return Prediction(level_logp=level_logp, nll=nll, tokens=supervised.sum(-1))
+
+
+def columns(logp: Tensor, ids: Sequence[int]) -> Tensor:
+    """(B, V) -> (B, K); no tensor of ids, whose copy to a GPU would wait for all that the GPU still has to do."""
+    return torch.stack([logp[:, number] for number in ids], dim=-1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from q_align.model.predict import columns
 from q_align.syllabus.base import Prediction
 
 ASK = "ask_"
@@ -51,7 +52,7 @@ def predict_shared(model: nn.Module, inputs: Mapping[str, Tensor], level_ids: Se
             **behind(ids.shape[1]),
         ).logits
         logp = logits[:, -1].float().log_softmax(-1)  # (B, V)
-        results.append(Prediction(level_logp=logp[:, torch.as_tensor(level_ids, device=logp.device)]))
+        results.append(Prediction(level_logp=columns(logp, level_ids)))
     return results
 
 

@@ -6,6 +6,7 @@ Also says how much goes through at once. Knows a model and tensors; no media, no
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,13 +35,19 @@ class Bounds(NamedTuple):
 
 
 def bounds(
-    device: torch.device, length: Callable[[Turn], int] | None, batch_size: int | None, batch_tokens: int | None
+    device: torch.device,
+    length: Callable[[Turn], int] | None,
+    batch_size: int | None,
+    batch_tokens: int | None,
+    *,
+    answers: int = 1,
 ) -> Bounds:
     """What was asked for, or what suits the device.
 
     Args:
         device: on a processor each worker runs the model, and large batches only fall out of its cache.
         length: tokens of a turn, where the encoder counts them; pixels are what is bounded elsewhere.
+        answers: sequences that a turn becomes (41 where a model says numbers), each with its frames.
 
     Raises:
         ConfigError: for numbers that make no sense, or tokens of a model that does not count them.
@@ -52,11 +59,11 @@ def bounds(
     if batch_tokens and length is None:
         raise ConfigError(f"batch_tokens={batch_tokens}: this model counts no tokens beforehand; use batch_size")
     small, free = device.type == "cpu", batch_size is None and batch_tokens is None
-    return Bounds(
-        frames=batch_size or (8 if small else 16),
-        pixels=CACHED_PIXELS if free and small and length is None else 0,
-        tokens=batch_tokens or ((CACHED_TOKENS if small else DEVICE_TOKENS) if free and length else 0),
-    )
+    frames = batch_size or (8 if small else 16)
+    pixels = CACHED_PIXELS if free and small and length is None else 0
+    tokens = batch_tokens or ((CACHED_TOKENS if small else DEVICE_TOKENS) if free and length else 0)
+    # 0 stays 0, which means any number
+    return Bounds(max(1, frames // answers), -(-pixels // answers), -(-tokens // answers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,10 @@ class Forward:
 
     def __call__(self, batch: Batch) -> Callable[[], Tensor]:
         """Starts the model; what is returned waits for the (B, K) rows, or (B, n, K) of n questions."""
-        inputs = {name: self._place(value) for name, value in batch.items()}
-        with torch.inference_mode():
+        # streams and events belong to the current device, which is the first one unless somebody says otherwise
+        here = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with here, torch.inference_mode():
+            inputs = {name: self._place(value) for name, value in batch.items()}
             if "ask_0" in inputs:
                 several = predict_shared(self.model, inputs, self.encoder.level_ids)
                 rows = torch.stack([one.level_logp for one in several], dim=1)  # (B, n, K)
@@ -101,6 +110,7 @@ class Forward:
 
     def _place(self, value: Tensor) -> Tensor:
         dtype = self.dtype if value.is_floating_point() else None
-        if self.device.type == "cuda":
-            value = value.pin_memory()
-        return value.to(self.device, dtype, non_blocking=self.device.type == "cuda")
+        if self.device.type != "cuda":
+            return value.to(self.device, dtype)
+        # converted there: here it would cost the one thread that feeds the device, and leave the pinned memory
+        return value.pin_memory().to(self.device, non_blocking=True).to(dtype)

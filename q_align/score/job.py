@@ -16,6 +16,8 @@ from q_align.score.seen import Seen
 from q_align.score.tables import Table
 from q_align.types import Item, Score
 
+SHOWN = 5  # failures whose reasons are told at the end
+
 
 @dataclass(slots=True)
 class Summary:
@@ -27,6 +29,13 @@ class Summary:
     before: int = 0
     duplicates: int = 0
     examples: list[str] = field(default_factory=list)  # first ids that came twice
+    reasons: list[str] = field(default_factory=list)  # of the first failures
+
+    def note_failure(self, id: str, error: str | None) -> None:
+        """Counts a row that has an error."""
+        if error:
+            self.failed += 1
+            self.reasons += [error if error.startswith(id) else f"{id}: {error}"] if len(self.reasons) < SHOWN else []
 
     def __str__(self) -> str:
         parts = [f"{self.n} scored" if not self.failed else f"{self.n - self.failed} scored, {self.failed} failed"]
@@ -98,7 +107,7 @@ def score_all(
         for score in scorer.stream(_left(mine, tasks, done, summary), tasks, per_frame=per_frame):
             table.write(finish(score))
             summary.n += 1
-            summary.failed += score.error is not None
+            summary.note_failure(score.id, score.error)
             summary.warned += score.warning is not None
             told(score)
     finally:
@@ -113,7 +122,7 @@ def tally(rows: Iterable[dict[str, Any]], done: Done | None = None) -> Summary:
         if done is not None:
             done.add(row)
         summary.n += 1
-        summary.failed += bool(row.get("error"))
+        summary.note_failure(row["id"], row.get("error"))
     return summary
 
 

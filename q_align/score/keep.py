@@ -20,10 +20,12 @@ WIDTH = 50
 
 
 def select(
-    rows: Iterable[dict[str, Any]], *, threshold: float | None = None, top: int | None = None
+    rows: Iterable[dict[str, Any]], *, threshold: float | None = None, top: int | None = None, task: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows whose value is at least `threshold`, in their order; or the `top` highest of those, best first."""
-    good = (row for row in rows if row.get("value") not in (None, ""))
+    """Rows of a task (None: of any) whose value is at least `threshold`, in their order; or the `top` highest of those,
+    best first."""
+    asked = (row for row in rows if task is None or row.get("task") == task)
+    good = (row for row in asked if row.get("value") not in (None, ""))
     kept = (row for row in good if threshold is None or float(row["value"]) >= threshold)
     if top is None:
         return kept
@@ -94,13 +96,13 @@ class Histogram:
         self.counts[min(self.bins - 1, max(0, int(share * self.bins)))] += 1
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Any]]) -> Histogram:
-        """Between the lowest and the highest value of rows that can be gone through twice."""
+    def of(cls, rows: Iterable[dict[str, Any]], task: str | None = None) -> Histogram:
+        """Between the lowest and the highest value of rows that can be gone through twice; of one task, or of all."""
         low, high = inf, -inf
-        for row in select(rows):
+        for row in select(rows, task=task):
             low, high = min(low, float(row["value"])), max(high, float(row["value"]))
         made = cls(low, high) if low < high else cls(low if low < inf else 0.0, (low if low < inf else 0.0) + 1)
-        for row in select(rows):
+        for row in select(rows, task=task):
             made.add(float(row["value"]))
         return made
 

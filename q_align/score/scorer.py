@@ -21,7 +21,7 @@ from q_align.media.source import resolve
 from q_align.memory import keep_freed_memory
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
-from q_align.model.lighter import settle
+from q_align.model.lighter import check_precision, settle
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
 from q_align.score.device import cores, find_device
 from q_align.score.engine import Engine, Loaded
@@ -82,7 +82,7 @@ class Scorer:
             keep_freed_memory()
         settle(self.model)
         self.length = getattr(backbone.encoder, "length", None)
-        self.bounds = bounds(self.device, self.length, batch_size, batch_tokens)
+        self.bounds = bounds(self.device, self.length, batch_size, batch_tokens, answers=self._answers())
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         if compile and self.device.type == "cpu":
             log.warning("compile: left out on a processor, where it takes minutes and gains next to nothing")
@@ -114,18 +114,31 @@ class Scorer:
         Raises:
             CheckpointError: when it cannot be loaded.
         """
+        check_precision(options.get("attn"), dtype, "dtype")
         own = {name: options.pop(name) for name in ("batch_tokens", "spec", "limits", "compile") if name in options}
+        spread = options.get("device_map") is not None
+        if options.get("quantize") and not spread and (device := find_device(device)).type == "cuda":
+            options["device_map"] = {"": str(device)}  # else every process would quantise on the first GPU
         backbone = Backbone.from_pretrained(path, dtype=dtype, only_score=True, **options)
         if str(path) in PACKAGED:
             _once(log.info, f"{path} is the embedded model: its scores are a demonstration, not a measurement")
+        if spread and device is None:
+            device = next(backbone.model.parameters()).device  # where the map has put it
         return cls(backbone, device=device, batch_size=batch_size, workers=workers, **own)
+
+    def _answers(self) -> int:
+        """Sequences that one question about one medium becomes."""
+        return len(self.encoder.numbers) if self.numbers else 1
 
     def score(self, media: Media, task: str = "iqa") -> Score:
         """Rates one medium.
 
         Raises:
+            ConfigError: for an unknown task.
             MediaError: when it cannot be read.
         """
+        if task != AUTO:
+            get_task(task)
         return next(self._stream([media], task, "raise", workers=0))
 
     def stream(

@@ -6,18 +6,17 @@ holds whole shards only. One process writes at a time, held by a lock that dies 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from q_align.errors import ConfigError
+from q_align.score.lock import hold
 
 SCHEMA = pa.schema(
     [
@@ -34,7 +33,6 @@ SCHEMA = pa.schema(
     ]
 )
 STANDARD = tuple(name for name in SCHEMA.names if name != "frames")
-RUN = "_run.json"  # what a folder's rows were made with
 
 
 class Shards:
@@ -60,7 +58,7 @@ class Shards:
         self.folder, self.prefix = folder, prefix
         self.shard_rows, self.shard_seconds = shard_rows, shard_seconds
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _lock(folder / f".{prefix}.lock")
+        self.lock = hold(folder / f".{prefix}.lock")
         for left in folder.glob(f".{prefix}-*.tmp"):
             left.unlink()  # the shard that a dead process was writing
         self.schema = pa.schema([SCHEMA.field(name) for name in columns])
@@ -99,9 +97,7 @@ class ParquetFile(Shards):
 
     def __init__(self, path: Path, columns: Sequence[str] = STANDARD, **shards: Any) -> None:
         self.path = path
-        self.whole, self.spent = path.with_name(f".{path.name}.whole"), path.with_name(f".{path.name}.spent")
-        if self.spent.exists():  # the last run died between the two renames of `close`
-            self._finish()
+        finish(path)
         super().__init__(parts_of(path), columns, **shards)
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -109,20 +105,30 @@ class ParquetFile(Shards):
 
     def close(self) -> None:
         self.flush()
-        with pq.ParquetWriter(self.whole, self.schema) as writer:
+        whole, spent = halfway(self.path)
+        with pq.ParquetWriter(whole, self.schema) as writer:
             for part in ([self.path] if self.path.exists() else []) + shards_of(self.folder):
                 for batch in pq.ParquetFile(part).iter_batches(8192):
                     writer.write_batch(_fit(batch, self.schema))
-        _sync(self.whole)
+        _sync(whole)
         self.lock.close()
         # From here on the shards count as spent: whoever finds the folder under this name only finishes the rename.
-        self.folder.replace(self.spent)
-        self._finish()
+        self.folder.replace(spent)
+        finish(self.path)
 
-    def _finish(self) -> None:
-        if self.whole.exists():
-            self.whole.replace(self.path)
-        shutil.rmtree(self.spent)
+
+def finish(path: Path) -> None:
+    """Ends the last step of `ParquetFile.close` where a process died in it."""
+    whole, spent = halfway(path)
+    if spent.exists():
+        if whole.exists():
+            whole.replace(path)
+        shutil.rmtree(spent)
+
+
+def halfway(path: Path) -> tuple[Path, Path]:
+    """The new file before its rename, and the shards that it is made of."""
+    return path.with_name(f".{path.name}.whole"), path.with_name(f".{path.name}.spent")
 
 
 def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -149,6 +155,7 @@ def read_shards(folder: Path, shards: Sequence[Path] | None = None) -> Iterator[
 def drop_errors(path: Path) -> int:
     """Rewrites shards (or one file) without the rows of failed media; returns how many there were."""
     dropped = 0
+    finish(path)
     unfinished = parts_of(path)
     for shard in shards_of(path) if path.is_dir() else [path, *shards_of(unfinished)]:
         table = pq.read_table(shard) if shard.exists() else None
@@ -161,28 +168,6 @@ def drop_errors(path: Path) -> int:
         else:
             shard.unlink()
     return dropped
-
-
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Notes what a folder's rows are made with, or compares with what is noted there.
-
-    Raises:
-        ConfigError: when an earlier run used other settings.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RUN
-    if path.exists() and shards_of(folder):
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in settings.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"{folder} was scored with {name} {before.get(name)!r}, not {value!r}; go on with the "
-                    f"same, or name another --output"
-                )
-        return
-    temporary = folder / f".{RUN}.{os.getpid()}"  # several processes may begin at once
-    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -201,22 +186,3 @@ def write_whole(table: pa.Table, path: Path) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Holds a file until it is closed or the process dies.
-
-    Raises:
-        ConfigError: when another process holds it.
-    """
-    file = path.open("ab")
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs into one folder are not kept apart there
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(f"{path.parent}: another process is writing scores there") from error
-    return file

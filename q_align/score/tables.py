@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from q_align.errors import ConfigError
+from q_align.score.lock import hold
 from q_align.types import Score
 
 COLUMNS = tuple(name for name in Score.__slots__ if name != "frames")  # frames: where asked for
+RUN = "_run.json"  # what a table's rows were made with
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
@@ -83,11 +85,44 @@ def check_free(path: Path, *, resume: bool) -> None:
     Raises:
         ConfigError: says where.
     """
+    if _begun(path) and not resume:
+        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+
+
+def claim(path: str | Path, settings: dict[str, Any]) -> None:
+    """Notes what a table's rows are made with, or compares with what is noted there.
+
+    A folder holds the note as _run.json; beside a file lies a hidden one.
+
+    Args:
+        path: of the table, also one that is not there yet.
+        settings: that change a score.
+
+    Raises:
+        ConfigError: when an earlier run used other settings.
+    """
+    folder = is_folder(path)
+    path = Path(path)
+    note = path / RUN if folder else path.with_name(f".{path.name}{RUN}")
+    if _begun(path):
+        before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else settings
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"{path} was scored with {name} {before.get(name)!r}, not {value!r}; go on with the "
+                    f"same, or name another --output"
+                )
+        return
+    note.parent.mkdir(parents=True, exist_ok=True)
+    temporary = note.with_name(f".{RUN}.{os.getpid()}")  # several processes may begin at once
+    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(note)
+
+
+def _begun(path: Path) -> bool:
     from q_align.score.shards import parts_of, shards_of
 
-    begun = bool(shards_of(path)) if path.is_dir() else parts_of(path).exists() or _size(path) > 0
-    if begun and not resume:
-        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+    return bool(shards_of(path)) if path.is_dir() else parts_of(path).exists() or _size(path) > 0
 
 
 def _size(path: Path) -> int:
@@ -134,8 +169,9 @@ class Lines:
 
     def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
         self.path, self.columns = path, columns
-        _cut_tail(path)
         self.file = path.open("a", encoding="utf-8")
+        hold(path, self.file)
+        _cut_tail(path)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         return _read_text(self.path)
@@ -153,10 +189,11 @@ class Csv:
 
     def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
         self.path, self.columns = path, columns
-        _cut_csv_tail(path)
         self.file = path.open("a", encoding="utf-8", newline="")
+        hold(path, self.file)
+        _cut_csv_tail(path)
         self.writer = csv.writer(self.file)
-        if self.file.tell() == 0:
+        if _size(path) == 0:
             self.writer.writerow(columns)
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -177,8 +214,6 @@ def to_json(row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> str:
 
 def _cut_tail(path: Path) -> None:
     """Removes bytes after the last line end."""
-    if not path.exists():
-        return
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
@@ -194,8 +229,6 @@ def _cut_tail(path: Path) -> None:
 
 def _cut_csv_tail(path: Path) -> None:
     """Removes an unfinished last row; a row may hold line ends inside quotes, so the whole file is looked through."""
-    if not path.exists():
-        return
     good = at = quotes = 0
     with path.open("rb+") as file:
         while block := file.read(1 << 20):

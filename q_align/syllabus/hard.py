@@ -27,12 +27,12 @@ def ordinal(prediction: Prediction, targets: Targets, *, smooth: float = 0.1) ->
 
     At the ends of the scale the missing neighbour's half stays with the level itself.
     """
-    label = smoothed(targets.level, prediction.level_logp.shape[1], smooth).to(prediction.level_logp)
+    label = smoothed(targets.level, prediction.level_logp.shape[1], smooth, prediction.level_logp.dtype)
     return {"ordinal": -(label * prediction.level_logp).sum(1).mean()}
 
 
-def smoothed(level: Tensor, levels: int, smooth: float) -> Tensor:
+def smoothed(level: Tensor, levels: int, smooth: float, dtype: torch.dtype) -> Tensor:
     """(B,) hard levels -> (B, K) labels; rows sum to 1."""
     distance = (torch.arange(levels, device=level.device) - level[:, None]).abs()  # (B, K)
-    label = (distance == 1).double() * (smooth / 2)
+    label = (distance == 1).to(dtype) * (smooth / 2)
     return label + (distance == 0) * (1 - label.sum(1, keepdim=True))

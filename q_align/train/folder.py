@@ -32,6 +32,7 @@ RESUME_ONLY = (
     "global_step",
     "latest",
     "zero_to_",
+    "pytorch_model_fsdp",
 )
 
 

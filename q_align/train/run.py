@@ -23,10 +23,11 @@ from q_align.data.mixture import Alike, Mixture, counts
 from q_align.data.sampler import SourceRuns
 from q_align.errors import require
 from q_align.log import log
-from q_align.memory import keep_freed_memory
+from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
+from q_align.model.lighter import check_precision
 from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
@@ -66,13 +67,15 @@ def _run(config: RunConfig) -> Path:
     train_set, eval_set = _datasets(config, card, training, validation)
     draws = order(config, train_set)
     args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=eval_set is not None)
+    precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
+    check_precision(config.model.attn, precision, "train.precision")
     backbone = _backbone(config, card)
     progress, stop = Progress(), StopOnTerminate()
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
     check_started(trainer.accelerator, config.train.engine, os.environ)
-    # who recomputes activations wants memory, not speed: kept blocks of many sizes leave gaps between them
-    if trainer.accelerator.device.type == "cpu" and not config.train.checkpointing:
-        keep_freed_memory()
+    if trainer.accelerator.device.type == "cpu":
+        # who recomputes activations wants memory, not speed
+        return_freed_memory() if config.train.checkpointing else keep_freed_memory()
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)

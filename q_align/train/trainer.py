@@ -186,8 +186,10 @@ class RatingTrainer(SavingTrainer):
             if "readings" in inputs:  # a model that says numbers
                 level_logp = torch.cat([self.read_numbers(model, answers) for answers in inputs["readings"]])
         targets = inputs["targets"]
-        mos = targets["mos"].double().masked_fill(~inputs["usable"], torch.nan)
-        rows = torch.stack([inputs["index"].double(), targets["source"].double(), mos], dim=-1)
+        # exact: positions below 2 ** 24 fit into the widest type that Apple's GPUs have
+        wide = torch.float32 if self.args.device.type == "mps" else torch.float64
+        mos = targets["mos"].to(wide).masked_fill(~inputs["usable"], torch.nan)
+        rows = torch.stack([inputs["index"].to(wide), targets["source"].to(wide), mos], dim=-1)
         return loss.detach(), level_logp, rows
 
     def read_numbers(self, model: nn.Module, answers: list[dict[str, Tensor]]) -> Tensor:

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "model"))
 from score import owl88, photographs
 
 from q_align import Scorer
-from q_align.memory import keep_freed_memory
+from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.model.backbone import Backbone
 from q_align.model.mplug_owl2.config import MPLUGOwl2Config
 from q_align.model.predict import predict
@@ -139,8 +139,7 @@ def train(name: str, *, rounds: int, threads: int) -> dict[str, Any]:
     """Full tuning, AdamW, batch 8: the step's images/s and this process's peak memory."""
     precision, recompute = TRAINING[name]
     torch.set_num_threads(threads)
-    if not recompute:  # as `q-align train` does
-        keep_freed_memory()
+    return_freed_memory() if recompute else keep_freed_memory()  # as `q-align train` does
     owl, _ = owl88()
     owl.model.train()
     if recompute:

@@ -3,7 +3,8 @@
     python scripts/bench/train_parallel.py --output scripts/bench/results/train_parallel.json
 
 Every run is the real command, `q-align train`, started by torchrun (FSDP2 through `fsdp_on_cpu.py`, which says why).
-Compares the weights of the last checkpoint, their names, and how many held-out media each evaluation counted. nano's
+Compares the weights of the last checkpoint, their names, and how many held-out media each evaluation counted; then
+takes the second half of the checkpoints away and goes on, which must end in the same weights. nano's
 vision part is frozen: its batch normalisation sees the media of its own process only, so that no data parallelism
 gives it the statistics of the whole batch. The tiny random Qwen2.5-VL trains whole.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -97,6 +99,17 @@ def compare(folder: Path, reference: Path, start: Path) -> dict[str, Any]:
     }
 
 
+def resumed(folder: Path, words: list[str]) -> float:
+    """Loses the second half of a run and goes on; the largest difference of the last weights to those lost."""
+    found = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))
+    before = load_file(found[-1] / "model.safetensors")
+    for lost in found[len(found) // 2 :]:
+        shutil.rmtree(lost)
+    train(folder, [*words, "--train.resume", "true"], processes=2)
+    after = load_file(last(folder) / "model.safetensors")
+    return max((after[n].double() - before[n].double()).abs().max().item() for n in before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path)
@@ -128,6 +141,7 @@ def main() -> None:
                 more = ["--train.batch_size", "2", "--train.engine", MODES[mode], "--train.devices", "2"]
                 seconds = train(folder, [*words, *more], processes=2)
                 found[mode] = {"seconds": round(seconds, 1), **compare(folder, work / f"{name}_one", work / name)}
+                found[mode]["largest_difference_when_resumed"] = resumed(folder, [*words, *more])
                 print(name, mode, json.dumps(found[mode]), flush=True)
             results["models"][name] = found
     if args.output:

@@ -20,7 +20,10 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("rated")
     backbone = build(seed=0)
-    backbone.card.trained_on = [{"source": "other", "mos_range": [0, 10], "higher_is_better": False}]
+    backbone.card.trained_on = [
+        {"source": "other", "mos_range": [0, 10], "higher_is_better": False},
+        {"source": "known", "mos_range": [10, 80], "higher_is_better": False},
+    ]
     backbone.save(folder / "model")
     rng = np.random.default_rng(0)
     names = [f"{i:02d}.png" for i in range(12)]
@@ -31,6 +34,9 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mos = 10 + 80 * (value - value.min()) / np.ptp(value)
     rows = "\n".join(f"{name},{m},{'val' if i else 'test'}" for i, (name, m) in enumerate(zip(names, mos)))
     (folder / "lab.csv").write_text(f"image,mos,split\n{rows}\n")
+    down = "image,mos\n" + "\n".join(f"{name},{100 - m}" for name, m in zip(names, mos))
+    for name in ("down.csv", "known.csv", "labels.csv"):
+        (folder / name).write_text(down)
     return folder
 
 
@@ -58,6 +64,27 @@ def test_scores_in_the_data_sets_own_units(rated: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("name", "source", "words"),
+    [
+        ("known.csv", "known", []),  # DMOS, as the model was taught
+        ("down.csv", "down", ["--lower-is-better", "--mos-range", "0", "100"]),
+        ("labels.csv", None, ["--lower-is-better"]),  # named after its folder
+    ],
+)
+def test_lower_is_better_and_every_row(
+    rated: Path, capsys: pytest.CaptureFixture[str], name: str, source: str | None, words: list[str]
+) -> None:
+    source = source or rated.name
+    command = ["calibrate", "--model", str(rated / "model"), "--data", str(rated / name), "--kind", "affine"]
+    assert main([*command, "--split", "all", *words]) == 0
+    out = capsys.readouterr().out
+    assert f"{source}: affine fit on 12 media (0 failed)" in out and f"--scale mos:{source}" in out
+    (row,) = scores(capsys, rated, f"mos:{source}")
+    first = (rated / name).read_text().splitlines()[1].split(",")
+    assert row["value"] == pytest.approx(float(first[1]), abs=0.1)
+
+
+@pytest.mark.parametrize(
     ("words", "problem"),
     [
         (["score", "{}/00.png", "--model", "{}/model", "--scale", "mos:labb"], "unknown scale 'mos:labb'"),
@@ -66,7 +93,16 @@ def test_scores_in_the_data_sets_own_units(rated: Path, capsys: pytest.CaptureFi
             ["calibrate", "--model", "{}/model", "--data", "{}/lab.csv", "--split", "test"],
             "split test: calibration needs",
         ),
-        (["calibrate", "--model", "{}/model", "--data", "{}/lab.csv", "--split", "dev"], "split 'dev' is empty"),
+        (
+            ["calibrate", "--model", "{}/model", "--data", "{}/lab.csv", "--split", "dev"],
+            "split 'dev' is empty; splits are test, val; name another with --split (all: every row); "
+            "not the rows that you report on",
+        ),
+        (["calibrate", "--model", "{}/model", "--data", "{}/down.csv"], "the file has no split column; name another"),
+        (
+            ["calibrate", "--model", "{}/model", "--data", "{}/down.csv", "--split", "all"],
+            "do not rise with the opinions",
+        ),
     ],
 )
 def test_one_clear_line(rated: Path, capsys: pytest.CaptureFixture[str], words: list[str], problem: str) -> None:

@@ -164,6 +164,10 @@ def test_two_actors_give_the_same_table(manifest: Path, model: str, tmp_path: Pa
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 1 and "0 units of work left" in again.stderr
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.parquet")} == shards
+    words = ["score", str(manifest), "--output", str(tmp_path / "out"), "--model", model, "--resume", "--device", "cpu"]
+    words += ["--root", str(tmp_path / "media")]
+    alone = subprocess.run([sys.executable, "-m", "q_align", *words], capture_output=True, text=True, check=False)
+    assert f"{COUNT} of these by an earlier run" in alone.stderr
 
 
 @pytest.mark.slow

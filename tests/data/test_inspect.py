@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,25 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "101 rows, 101 usable, 2 duplicate media" in capsys.readouterr().out
     assert run("convert", str(path), "--output", str(tmp_path / "out.parquet")) == 0
     assert len(read_labels(tmp_path / "out.parquet")) == 101
+
+
+def test_convert_says_what_to_train_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("file,dmos\na,1.23456789\nb,100\n")
+    with caplog.at_level(logging.INFO, logger="q_align"):
+        assert run("convert", str(path), "--output", str(tmp_path / "out.csv")) == 0
+        assert "train on it with data.mos_range [1.23456789,100] and data.higher_is_better false" in caplog.text
+        caplog.clear()
+        assert run("convert", str(path), "--output", str(tmp_path / "out.csv"), "--no-lower-is-better") == 0
+    assert caplog.messages[-1].endswith("[1.23456789,100]")
+
+
+def test_inspect_warns_where_training_would_find_no_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for rows, warned in (("a,1,training\nb,2,testing\n", True), ("a,1,Train\nb,2,Train\n", False)):
+        caplog.clear()
+        (tmp_path / "s.csv").write_text(f"image,mos,split\n{rows}")
+        assert run("inspect", str(tmp_path / "s.csv")) == 0
+        assert ("s: no row is called 'train' in column split" in caplog.text) == warned
 
 
 def test_command_lists_what_was_found_in_published_files(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,9 +116,53 @@ def test_votes_give_mos_std_and_shares(tmp_path: Path) -> None:
     np.testing.assert_allclose(turned.column("votes") @ np.array(labels.scheme.values), turned.column("mos"))
 
 
+def test_names_that_other_files_use(tmp_path: Path) -> None:
+    koniq = write(tmp_path / "k.csv", "image_name,MOS,SD,file\n0001,3,0.5,x\n0002,5,0.2,y\n")
+    labels = read_labels(koniq, mos_range=(1, 5))
+    assert labels.column("id").tolist() == ["0001", "0002"]
+    np.testing.assert_allclose(labels.column("std"), [0.5, 0.2])
+    for media, std in (("filename", "mos_std"), ("File_Name", "stddev"), ("file", "sd")):
+        labels = read_labels(write(tmp_path / "a.csv", f"{media},mos,{std}\n01,3,0.5\n02,5,0.2\n"))
+        assert labels.column("id").tolist() == ["01", "02"] and labels.has("std")
+    both = read_labels(write(tmp_path / "b.csv", "image,file,std,sd,mos,dmos\na,x,1,7,2,8\nb,y,1,7,3,9\n"))
+    assert both.higher_is_better and both[0].extra == {"file": "x", "sd": 7, "dmos": 8}
+
+
+def test_a_column_dmos_is_lower_is_better_unless_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "d.csv", "image,DMOS\na,0\nb,100\n")
+    with caplog.at_level(logging.INFO, logger="q_align"):
+        labels = read_labels(path)
+    assert "d: lower is better, taken from column 'DMOS'" in caplog.text
+    assert not labels.higher_is_better and labels.column("mos").tolist() == [5, 1]
+    assert read_labels(path, higher_is_better=True).column("mos").tolist() == [1, 5]
+
+
+def test_what_a_model_was_taught_stands_in_for_what_is_not_declared(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "image,mos\na,0\nb,120\n")
+    taught = {"d": {"mos_range": [0, 100], "higher_is_better": False}}
+    labels = read_labels(path, taught=taught)
+    assert (labels.mos_range, labels.higher_is_better) == ((0, 100), False)
+    np.testing.assert_allclose(labels.column("mos"), [5, 0.2])  # beyond the training rows: kept, at its distance
+    declared = read_labels(path, taught=taught, mos_range=(0, 120), higher_is_better=True)
+    assert declared.column("mos").tolist() == [1, 5]
+
+
+def test_splits_are_read_in_lower_case(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.csv", "image,mos,split\na,1,Train\nb,5, TRAIN\nc,9,Test\nd,3,\n")
+    labels = read_labels(path)
+    assert labels.column("split").tolist() == ["train", "train", "test", None]
+    assert labels.mos_range == (1, 5) and len(labels.split("Train")) == 2
+    other = read_labels(write(tmp_path / "o.csv", "image,mos,split\na,1,training\nb,5,testing\n"))
+    with pytest.raises(LabelError, match=r"'train' is empty; splits are training, testing; .* whose split is 'train'"):
+        other.split("train")
+
+
 BAD = {
-    "no_mos": ("image,score\na,1\n", r"missing column mos \(or votes\); columns found: image, score"),
-    "no_media": ("file,mos\na,1\n", r"missing column one of image\|video\|media\|path; columns found: file, mos"),
+    "no_mos": ("image,score\na,1\n", r"missing column mos \(or votes\); columns found: image, score; rename"),
+    "no_media": ("Img,mos\na,1\n", r"missing column one of image\|video\|media\|path; columns found: Img, mos; rename"),
+    "semicolons": ("image;mos\na;3,5\nb;4,5\n", "separated by semicolons; save it with commas .*or as .tsv"),
+    "comma": ('image,mos\na,"3,5"\nb,4\n', "the number '3,5' has a decimal comma; save it with commas .*points"),
+    "comma_dmos": ('image,dmos\na,"3,5"\nb,4\n', "column 'mos' holds no numbers: the number '3,5' has a decimal comma"),
     "nan": ("image,mos\na,1\nb,nan\nc,\n", r"row 2: mos is nan; every row needs a finite MOS \(and 1 more rows\)"),
     "infinite": ("image,mos\na,1\nb,2\nc,inf\n", "row 3: mos is inf"),
     "text": ("image,mos\na,1\nb,high\n", r"[Rr]ow #3.*high"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from q_align.cli.main import build
+from q_align.cli.options import opinions
 from q_align.errors import ConfigError, LabelError, MediaError
 from q_align.evaluate.gate import check_gates, parse_gates
 from q_align.evaluate.kept import Kept, fingerprint, medium_key
@@ -77,6 +80,7 @@ def test_several_models_and_sets(rated: Path, fake: Any, tmp_path: Path) -> None
     assert matrix["models"] == ["a", "b"] and matrix["sets"] == ["rated", "other"]
     assert matrix["srcc"][0][0] > matrix["srcc"][1][0]
     assert (out / "matrix.md").read_text().count("|") > 8
+    assert "trained on this set or another part of it" in (out / "matrix.md").read_text()
     assert (out / "matrix.csv").read_text().splitlines()[
         0
     ] == "model,trained_on,rated srcc,rated plcc,other srcc,other plcc"
@@ -90,6 +94,65 @@ def test_the_range_that_the_model_was_taught(rated: Path, fake: Any, tmp_path: P
     declared = Settings(cache=False, resamples=0, mos_range=(-100, 100))
     evaluate(["m"], [str(rated / "labels.csv")], tmp_path / "b", settings=declared, load=load)
     assert rows(tmp_path / "b")[0]["mos"] == pytest.approx(1 + 4 * 0.59)
+
+
+def test_the_direction_that_the_model_was_taught(
+    rated: Path, fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = rated / "labels.csv"
+    data.write_text(
+        "image,mos,split\n" + "".join(f"{i}.png,{98 - 4 * i},{'test' if i else 'train'}\n" for i in range(24))
+    )
+    for number, ends in enumerate(([6, 94], [0, 100])):  # the same range as the rows' own, or another one
+        taught = [{"source": "rated", "mos_range": ends, "higher_is_better": False}]
+        if number == 0:
+            data.write_text(data.read_text().replace("train", "test"))
+        caplog.clear()
+        with caplog.at_level("INFO", logger="q_align"):
+            (result,) = evaluate(
+                ["m"], [str(data)], tmp_path / f"{number}", settings=FRESH, load=fake(trained_on=taught)
+            )
+        assert result.metrics["srcc"] > 0.8 and result.metrics["higher_is_better"] is False
+        assert caplog.text.count("MOS range") == 1 and f"{ends[0]}..{ends[1]} taken from the model's" in caplog.text
+        assert "rated: lower is better, taken from the model's training" in caplog.text
+        assert caplog.text.count("taking the rows of split 'test'") == 1
+    up = replace(FRESH, higher_is_better=True)
+    (result,) = evaluate(["m"], [str(data)], tmp_path / "up", settings=up, load=fake(trained_on=taught))
+    assert result.metrics["srcc"] < -0.8
+    (result,) = evaluate(["m"], [str(data)], tmp_path / "bare", settings=FRESH, load=fake())
+    assert result.metrics["srcc"] < -0.8
+    down = ["evaluate", "--data", "x", "--lower-is-better"]
+    assert opinions(build().parse_args(down))["higher_is_better"] is False
+    assert opinions(build().parse_args(down[:3]))["higher_is_better"] is None
+
+
+def test_rows_beyond_the_range_that_was_taught_are_kept(rated: Path, fake: Any, tmp_path: Path) -> None:
+    taught = [{"source": "rated", "mos_range": [20, 80]}]
+    evaluate(["m"], [str(rated / "labels.csv")], tmp_path / "a", settings=FRESH, load=fake(trained_on=taught))
+    assert rows(tmp_path / "a")[-1]["mos"] == pytest.approx(1 + 4 * 74 / 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "warned"),
+    [
+        ("labels.csv", None, False),
+        ("labels.csv", "train", True),
+        ("labels.csv", "all", True),
+        ("rated.csv", None, True),
+        ("rated_test.csv", None, False),
+        ("other.csv", None, False),
+    ],
+)
+def test_training_rows_are_no_test(
+    rated: Path, fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, split: str | None, warned: bool
+) -> None:
+    lines = [line.split(",") for line in (rated / "labels.csv").read_text().splitlines()]
+    if name != "labels.csv":
+        (rated / name).write_text("".join(f"{line[0]},{line[1]}\n" for line in lines))
+    load = fake(trained_on=[{"source": "rated", "mos_range": [0, 100]}])
+    evaluate(["m"], [str(rated / name)], tmp_path / "out", settings=replace(FRESH, split=split), load=load)
+    said = "rated: the model was trained on rows of this set; this is not a test" in caplog.text
+    assert said == warned
 
 
 def test_what_one_model_was_taught_is_nothing_to_the_next(rated: Path, fake: Any, tmp_path: Path) -> None:
@@ -181,13 +244,17 @@ def test_an_interrupted_evaluation_goes_on(rated: Path, fake: Any, tmp_path: Pat
 
 def test_the_embedded_model_end_to_end(rated: Path, tmp_path: Path) -> None:
     """The real scorer; kept scores give the same file as new ones."""
-    settings = Settings(cache=str(tmp_path / "kept"), resamples=20, workers=0)
+    settings = Settings(cache=str(tmp_path / "kept"), resamples=20, loading={"workers": 0})
     data = [str(rated / "labels.csv")]
     first = evaluate(["nano"], data, tmp_path / "a", settings=settings)[0]
     again = evaluate(["nano"], data, tmp_path / "b", settings=settings)[0]
     assert first.metrics["timing"]["scored"] == 20 and again.metrics["timing"]["scored"] == 0
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert all(sum(r["probs"]) == pytest.approx(1) for r in rows(tmp_path / "a"))
+    half = replace(settings, loading={"dtype": "bfloat16", "workers": 0})
+    other = evaluate(["nano"], data, tmp_path / "c", settings=half)[0].metrics
+    assert other["timing"]["scored"] == 20, "kept scores of another precision are none"
+    assert other["settings"]["dtype"] == "bfloat16"
 
 
 def test_gates() -> None:

@@ -45,6 +45,12 @@ def test_files_folders_and_globs(folder: Path) -> None:
     assert ids("odd[1].jpg") == ["odd[1].jpg"], "a name that looks like a glob"
 
 
+def test_linked_folders_are_entered_once(folder: Path) -> None:
+    (folder / "a" / "linked").symlink_to(folder / "b")
+    (folder / "a" / "deep" / "round").symlink_to(folder / "a")
+    assert ids("a") == ["a/1.PNG", "a/2.jpg", "a/deep/3.mp4", "a/linked/4.webp"]
+
+
 def test_lists_behind_a_glob(folder: Path) -> None:
     (folder / "l1.txt").write_text("a/2.jpg\nb/4.webp\n")
     assert ids("l*.txt") == ["a/2.jpg", "b/4.webp"]
@@ -72,6 +78,12 @@ def test_tables_that_cannot_be_read_are_named(folder: Path) -> None:
         list(expand(["latin.csv"]))
     (folder / "zero.jsonl").write_text('{"path": "a/2.jpg", "id": 0}\n{"path": "b/4.webp", "id": ""}\n')
     assert ids("zero.jsonl") == ["0", "b/4.webp"]
+
+
+def test_a_list_in_another_encoding_is_named(folder: Path) -> None:
+    (folder / "list.jsonl").write_bytes('{"path": "Größe.jpg"}\n'.encode("latin-1"))
+    with pytest.raises(MediaError, match=r"list\.jsonl, line 1: not JSON in UTF-8"):
+        list(expand(["list.jsonl"]))
 
 
 def test_lists(folder: Path) -> None:

@@ -75,8 +75,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     threading.Thread(target=http.serve_forever, daemon=True).start()
     check = fetch.public_address
 
-    def pretend(host: str, port: int) -> str:
-        return "127.0.0.1" if host == "pictures.test" else check(host, port)
+    def pretend(host: str, port: int, seconds: float) -> str:
+        return "127.0.0.1" if host == "pictures.test" else check(host, port, seconds)
 
     monkeypatch.setattr(fetch, "public_address", pretend)
     yield f"http://pictures.test:{http.server_port}"
@@ -168,3 +168,13 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("socket.getaddrinfo", lambda *a, **k: both)
     with pytest.raises(MediaError, match=r"127\.0\.0\.1"):
         open_image("http://two.test/a.png", limits=OPEN)
+
+
+def test_time_runs_out_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(fetch.socket, "getaddrinfo", lambda *_, **__: answered.wait(30))
+    begun = time.monotonic()
+    with pytest.raises(MediaError, match="no answer within"):
+        open_image("http://slow.test/a.png", limits=Limits(allow_urls=True, url_seconds=0.3))
+    answered.set()
+    assert time.monotonic() - begun < 3

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from q_align import Scorer
 from q_align.cli.main import main
 from q_align.errors import ConfigError, MissingExtraError
-from q_align.model.lighter import check_attention, quantization, settle
+from q_align.model.lighter import check_attention, check_precision, quantization, settle
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -113,15 +113,18 @@ def test_unknown_names_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match=r"unknown quantization '8bits' .did you mean '8bit'"):
         quantization("8bits", "float32", ())
     with pytest.raises(ConfigError, match="did you mean 'flash_attention_2'"):
-        check_attention("flash_attention", "bfloat16")
+        check_attention("flash_attention")
     real = importlib.util.find_spec
     monkeypatch.setattr("q_align.model.lighter.find_spec", lambda name: None if name == "flash_attn" else real(name))
     with pytest.raises(MissingExtraError, match=r"flash_attn is not installed.*sdpa"):
-        check_attention("flash_attention_2", "bfloat16")
+        check_attention("flash_attention_2")
     monkeypatch.setattr("q_align.model.lighter.find_spec", lambda name: True)
     with pytest.raises(ConfigError, match="bfloat16 or float16, got float32"):
-        check_attention("flash_attention_2", "float32")
-    check_attention("flash_attention_2", "bfloat16")
+        check_precision("flash_attention_2", "float32", "dtype")
+    check_attention("flash_attention_2")
+    check_precision("flash_attention_2", "bfloat16", "dtype")
+    with pytest.raises(ConfigError, match="needs dtype bfloat16"):
+        Scorer.from_pretrained("nano", attn="flash_attention_2")
     with pytest.raises(ConfigError, match="nano knows no quantize"):
         Scorer.from_pretrained("nano", quantize="8bit")
     settle(torch.nn.Linear(2, 2))

@@ -282,15 +282,27 @@ def test_one_process_per_device(
     assert all(two[k] == one[k] if one[k] is None else two[k] == pytest.approx(one[k], abs=1e-5) for k in one)
 
 
+@pytest.mark.slow
+def test_a_process_that_cannot_start_is_a_failure(
+    model: str, seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*(str(seven / f"ok{i}.png") for i in (1, 2)), "--output", str(tmp_path / "two"), "--model", model]
+    monkeypatch.setattr(sys, "argv", ["q-align", "score", *words, "--devices", "cpu,cuda:7"])
+    assert main(["score", *words, "--devices", "cpu,cuda:7"]) == 1
+    assert "the process on cuda:7 ended with code 1" in capfd.readouterr().err
+    assert main(["score", "-", "--output", str(tmp_path / "three"), "--devices", "cpu,cpu"]) == 1
+    assert "cannot share the standard input" in capfd.readouterr().err
+
+
 def test_what_several_processes_keep_is_chosen_once(
     model: str, seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     best = tmp_path / "best"
     words = ["--output", str(tmp_path / "two"), "--model", model, "--top", "1", "--keep", str(best), "--histogram"]
     for number in range(2):  # what each process does, one after the other
-        assert main(["score", str(seven), *words, "--part", f"{number}/2"]) == 1
+        assert main(["score", str(seven), *words, "--part", f"{number}/2"]) == 0
         assert not best.exists() and "#" not in capfd.readouterr().err
-    assert main(["score", str(seven), *words, "--part", "0/2", "--resume", "--retry"]) == 1
+    assert main(["score", str(seven), *words, "--part", "0/2", "--resume", "--retry"]) == 0
     assert len(list(tmp_path.glob("two/part[01]-*.parquet"))) == 2, "other processes' rows are not theirs to remove"
     assert main(["score", str(seven), *words, "--resume"]) == 1
     assert len(list(best.iterdir())) == 1
@@ -303,6 +315,39 @@ def test_a_folder_is_gone_on_with_under_the_same_settings(
     assert score(words[:-1]) == 0, "the first run, which makes the folder"
     assert score([*words, "--task", "iaa"]) == 1
     assert "was scored with task 'auto', not 'iaa'" in capsys.readouterr().err
+
+
+def test_a_file_is_gone_on_with_under_the_same_settings(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("s.csv", "s.jsonl", "s.parquet"):
+        words = [str(seven / "ok*.png"), "--output", str(tmp_path / kind)]
+        assert score(words) == 0
+        assert score([*words, "--resume", "--scale", "percent"]) == 1
+        assert "was scored with scale 'level', not 'percent'" in capsys.readouterr().err
+        assert score([*words, "--resume"]) == 0
+
+
+def test_reasons_of_failures_are_told_with_a_table_too(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):
+        (seven / f"empty{i}.png").touch()
+    assert score([str(seven), "--output", str(tmp_path / "s.csv")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("q-align: ") == 6 and "q-align: 2 more in the column error" in said
+
+
+def test_one_histogram_for_each_task(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(seven / "ok*.png"), "--task", "iqa,iaa", "--output", str(tmp_path / "s.csv")]
+    assert score([*words, "--histogram"]) == 0
+    said = capsys.readouterr().err
+    for one in (said.split("iqa\n")[1].split("iaa\n")[0], said.split("iaa\n")[1]):
+        assert sum(int(line.split()[-1]) for line in one.splitlines()[:20]) == 4
+    assert score([*words[:3], "--top", "1"]) == 1
+    assert "one task" in capsys.readouterr().err
 
 
 def test_frames_of_a_video(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:

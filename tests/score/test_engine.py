@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -134,6 +135,31 @@ def test_out_of_memory_halves_the_batch() -> None:
     assert [one.item for one in out] == list(range(40))
     assert [one.item for one in out if one.error] == [5]
     assert made.batch_size < 16
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_memory_that_was_too_little_is_free_before_the_next_try(workers: int) -> None:
+    alive: weakref.WeakSet[object] = weakref.WeakSet()
+    sizes: list[int] = []
+    kept: list[int] = []
+
+    class Tensors:
+        pass
+
+    def forward(batch: dict[str, Tensor]) -> object:
+        kept.append(len(alive))
+        mine = Tensors()
+        alive.add(mine)
+        sizes.append(len(batch["x"]))
+        if len(batch["x"]) > 12:
+            raise torch.OutOfMemoryError("too much")
+        return lambda: batch["x"]
+
+    made = engine(batch_size=16, workers=workers)
+    made.forward = forward  # type: ignore[assignment]
+    assert len(list(made.run(range(400), lambda i: Loaded(i, [size_turn(20)])))) == 400
+    assert set(kept) == {0}
+    assert made.batch_size == 8 and min(sizes) >= 8, "batches that were cut before do not narrow it further"
 
 
 def test_a_fault_of_the_model_is_not_hidden_in_rows() -> None:

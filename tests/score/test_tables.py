@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from q_align.errors import ConfigError
 from q_align.score.seen import Seen
-from q_align.score.shards import Shards, parts_of, shards_of
-from q_align.score.tables import COLUMNS, open_table
+from q_align.score.shards import Shards, halfway, parts_of, shards_of
+from q_align.score.tables import COLUMNS, forget_errors, open_table
 from q_align.types import Score
 
 NAMES = ["plain.jpg", "späce, comma.png", 'quo"te.jpg', "new\nline.jpg", "𝔘nicode 片.png", "\\udcff.jpg"]
@@ -115,7 +115,7 @@ def test_a_single_file_survives_death_while_it_is_put_together(tmp_path: Path, m
     table.write(score("b").row())
     table.flush()  # type: ignore[attr-defined]
     table.lock.close()  # type: ignore[attr-defined]
-    whole, spent = table.whole, table.spent  # type: ignore[attr-defined]
+    whole, spent = halfway(path)
     merged = tmp_path / "merged.parquet"
     fill(merged, ["a", "b"])
     whole.write_bytes(merged.read_bytes())
@@ -123,6 +123,7 @@ def test_a_single_file_survives_death_while_it_is_put_together(tmp_path: Path, m
         parts_of(path).rename(spent)
     if moment == "after the renames":
         whole.replace(path)
+    assert forget_errors(path) == 0
     assert ids(path) == ["a", "b"]
 
 
@@ -137,11 +138,14 @@ def test_an_unfinished_single_file_is_not_begun_anew(tmp_path: Path) -> None:
     assert ids(path) == ["a"]
 
 
-def test_two_writers_are_kept_apart(tmp_path: Path) -> None:
-    table = open_table(tmp_path / "folder")
+@pytest.mark.parametrize("name", ["folder", "scores.parquet", "scores.csv", "scores.jsonl"])
+def test_two_writers_are_kept_apart(tmp_path: Path, name: str) -> None:
+    table = open_table(tmp_path / name)
+    table.write(score("a").row())
     with pytest.raises(ConfigError, match="another process"):
-        open_table(tmp_path / "folder", resume=True)
+        open_table(tmp_path / name, resume=True)
     table.close()
+    assert ids(tmp_path / name) == ["a"]
 
 
 def test_other_suffixes_are_refused(tmp_path: Path) -> None:

@@ -123,3 +123,4 @@ def test_two_processes_train_what_one_does(engine: str, tmp_path: Path) -> None:
     assert found["largest_difference"] < 1e-4 < found["largest_movement"]
     assert found["same_names_as_one_process"]
     assert found["media_counted_per_evaluation"] == [8]
+    assert found["largest_difference_when_resumed"] < 1e-7

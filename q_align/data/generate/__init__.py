@@ -13,7 +13,7 @@ COMMON = ("blur", "noise", "jpeg", "rescale", "quantise", "contrast", "exposure"
 PRESETS: dict[str, Plan] = {
     "tiny": Plan(contents=6, per_content=4, size=64, aesthetics=0.2, clips=0.2, test=0.3),
     "quickstart": Plan(contents=420, per_content=12, size=160, types=COMMON, mixtures=0, aesthetics=0, clips=0),
-    "pretrain": Plan(contents=2400, per_content=16, size=224, photos=0.45, aesthetics=0.05, clips=0.01),
+    "pretrain": Plan(contents=9600, per_content=9, size=224, photos=0.45, aesthetics=0.03, clips=0.005),
     "large": Plan(contents=160, per_content=10, size=448, photos=0.45, seed=1, clips=0.0),
 }
 

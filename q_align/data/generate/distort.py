@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import convolve1d, gaussian_filter, map_coordinates
 
 from q_align.data.generate import codecs
+from q_align.data.generate.scenes import colourfulness, grey
 from q_align.data.generate.scenes import noise as field
 
 Array = np.ndarray
@@ -181,8 +182,9 @@ def exposure(x: Array, s: float, rng: np.random.Generator) -> Array:
 
 
 def saturation(x: Array, s: float, rng: np.random.Generator) -> Array:
-    grey = x @ np.array([0.299, 0.587, 0.114], np.float32)
-    return grey[..., None] + (x - grey[..., None]) * (1 + 5 * s)
+    # by what is seen: a pale picture takes more than a colourful one; a grey one has nothing to amplify
+    gain = 1 + 0.3 * s / max(colourfulness(x), 0.03)
+    return grey(x) + (x - grey(x)) * gain
 
 
 def haze(x: Array, s: float, rng: np.random.Generator) -> Array:
@@ -194,7 +196,10 @@ def haze(x: Array, s: float, rng: np.random.Generator) -> Array:
 
 def oversharpen(x: Array, s: float, rng: np.random.Generator) -> Array:
     sigma = rng.uniform(0.8, 2.0)
-    return x + (x - gaussian_filter(x, (sigma, sigma, 0))) * between(0.3, 10.0, s)
+    detail = x - gaussian_filter(x, (sigma, sigma, 0))
+    # half by the amount, half by what it adds: smooth pictures bear more
+    ease = np.sqrt(0.03 / max(float(detail.std()), 0.004))
+    return x + detail * between(0.3, 10.0, s) * ease
 
 
 def interlace(x: Array, s: float, rng: np.random.Generator) -> Array:

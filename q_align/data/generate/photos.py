@@ -50,16 +50,16 @@ def piece(rng: np.random.Generator, size: int, name: str) -> np.ndarray:
     image = photo(name)
     side = min(image.size)
     # at least 1.25: what a sensor's filter and the file's own compression softened becomes sharp again
-    wide = float(np.clip(size * rng.uniform(1.25, 2.2), min(size, side), side))
+    wide, high = (float(np.clip(size * rng.uniform(1.25, 2.2), min(size, side), side)) for _ in range(2))
     left = rng.uniform(0, image.width - wide)
-    top = rng.uniform(0, image.height - wide)
-    cut = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + wide))
+    top = rng.uniform(0, image.height - high)
+    cut = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
     pixels = np.asarray(cut, np.float32) / 255
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     if rng.random() < 0.5:
         pixels = np.rot90(pixels, int(rng.integers(4)))
-    if rng.random() < 0.5:
+    if rng.random() < 0.25:
         pixels = pixels[..., rng.permutation(3)]
     if rng.random() < 0.15:
         pixels = np.repeat(pixels.mean(-1, keepdims=True), 3, -1)

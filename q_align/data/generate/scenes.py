@@ -26,8 +26,11 @@ def noise(rng: np.random.Generator, size: int, slope: float) -> Array:
 
 
 def palette(rng: np.random.Generator, count: int) -> Array:
-    """(count, 3) colours 0..1: a few related hues, full tonal range."""
-    hue = rng.random() + rng.normal(0, rng.uniform(0.03, 0.4), count)
+    """(count, 3) colours 0..1: a few related hues, full tonal range; mostly those of earth, sky and plants."""
+    main = rng.normal((0.08, 0.58, 0.28)[rng.choice(3, p=(0.5, 0.3, 0.2))], 0.04)
+    hue = (rng.random() if rng.random() < 0.15 else main) + rng.normal(0, rng.uniform(0.02, 0.15), count)
+    # and their opposites, in places
+    hue += 0.5 * (rng.random(count) < rng.uniform(0, 0.4))
     saturation = np.clip(rng.uniform(0.03, 0.5) + rng.normal(0, 0.12, count), 0, 0.8)
     value = np.clip(rng.uniform(0.35, 0.7) + rng.normal(0, 0.25, count), 0.03, 1)
     turn = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0])) % 6  # HSV to RGB in closed form
@@ -130,7 +133,8 @@ def page(rng: np.random.Generator, size: int) -> Array:
 
 def marble(rng: np.random.Generator, size: int) -> Array:
     """Warped bands and clouds of colour: stone, wood, water."""
-    field = noise(rng, size, rng.uniform(0.9, 1.8))
+    # steeper ones look out of focus, and are then rated as flawless
+    field = noise(rng, size, rng.uniform(0.8, 1.35))
     if rng.random() < 0.6:
         bands = np.sin(2 * np.pi * (rng.uniform(2, 14) * ramp(rng, size) + rng.uniform(0.5, 4) * field))
         field = np.clip(0.5 + 0.5 * bands * rng.uniform(0.5, 1) + 0.3 * (noise(rng, size, 0.7) - 0.5), 0, 1)
@@ -223,13 +227,28 @@ def focus(rng: np.random.Generator, size: int) -> Array:
     return front * inside + back * (1 - inside)
 
 
-def _plain(rng: np.random.Generator, size: int) -> Array:
-    kinds = (leaves, marble, cells, strands, town)
+def collage(rng: np.random.Generator, size: int) -> Array:
+    """Two to four scenes side by side, each with a light of its own, with sharp borders: things that rarely meet."""
+    out = _plain(rng, size, MANY)
+    for _ in range(int(rng.integers(1, 4))):
+        other = _plain(rng, size, MANY) * rng.uniform(0.5, 1.3)
+        border = ramp(rng, size) + rng.uniform(0, 0.4) * (noise(rng, size, rng.uniform(1.0, 2.0)) - 0.5)
+        inside = np.clip((border - np.percentile(border, rng.uniform(40, 80))) * size, 0, 1)[..., None]
+        out = np.clip(other, 0, 1) * inside + out * (1 - inside)
+    return out
+
+
+Scene = Callable[[np.random.Generator, int], Array]
+FEW: tuple[Scene, ...] = (leaves, marble, cells, strands, town)
+MANY: tuple[Scene, ...] = (*FEW, landscape, page, graphic)
+
+
+def _plain(rng: np.random.Generator, size: int, kinds: tuple[Scene, ...] = FEW) -> Array:
     return kinds[rng.integers(len(kinds))](rng, size)
 
 
-SCENES: dict[str, Callable[[np.random.Generator, int], Array]] = {
-    f.__name__: f for f in (leaves, landscape, page, marble, cells, strands, town, graphic, focus)
+SCENES: dict[str, Scene] = {
+    f.__name__: f for f in (leaves, landscape, page, marble, cells, strands, town, graphic, focus, collage)
 }
 
 
@@ -241,12 +260,26 @@ def scene(rng: np.random.Generator, size: int, kind: str | None = None) -> Array
     return develop(rng, np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)))
 
 
+def grey(x: Array) -> Array:
+    """Luma of (h, w, 3), with a last axis of one."""
+    return (x @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+
+
+def colourfulness(x: Array) -> float:
+    """Mean distance of (h, w, 3) from its luma: 0 for grey, 0.01 to 0.2 for most photographs."""
+    return float(np.abs(x - grey(x)).mean() * 1.5)
+
+
 def develop(rng: np.random.Generator, picture: Array) -> Array:
-    """Gives a uint8 picture the tones of a well exposed one, so that wrong exposure and contrast can be told."""
+    """Gives a uint8 picture the tones and colours of a well made one, so that wrong ones can be told."""
     x = picture.astype(np.float32) / 255
     low, high = np.percentile(x, (1, 99))
     black, white = rng.uniform(0.0, 0.1), rng.uniform(0.86, 1.0)
     x = np.clip(black + (x - low) * (white - black) / max(high - low, 0.2), 1e-3, 1)
     # a power that brings the mean to a middle tone
     power = np.log(rng.uniform(0.38, 0.58)) / np.log(np.clip(x.mean(), 0.05, 0.95))
-    return (x ** np.clip(power, 0.55, 1.8) * 255 + 0.5).astype(np.uint8)
+    x = x ** np.clip(power, 0.55, 1.8)
+    most = rng.uniform(0.08, 0.2)
+    luma = grey(x)
+    x = luma + (x - luma) * min(1.0, most / max(colourfulness(x), 1e-3))
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -143,6 +143,8 @@ def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
     order = rng.permutation(plan.types)
     strengths = (rng.permutation(plan.per_content) + rng.random(plan.per_content)) / plan.per_content
     rows = []
+    # the first is flawless: what the picture itself is like is known of every content
+    strengths[0] = 0.0
     for i, strength in enumerate(strengths):
         name = "mixture" if rng.random() < plan.mixtures else str(order[i % len(order)])
         # strengths under a twentieth are invisible: those pictures are flawless ones

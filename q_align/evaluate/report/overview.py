@@ -76,7 +76,7 @@ def heat_map(table: Mapping[str, Any], *, measure: str = "srcc") -> Markup:
             parts.append(tag("rect", x=x + 1, y=y + 1, width=cell - 2, height=row - 2, rx=3, cls=f"hex {shade}"))
             shown = "-" if value is None else f"{value:.3f}{'*' if table['own'][i][j] else ''}"
             parts.append(text(x + cell / 2, y + row / 2 + 5, shown, cls=f"t strong on {shade}"))
-    parts.append(text(left, height - 6, "* trained on another part of this set", anchor="start", cls="t small"))
+    parts.append(text(left, height - 6, "* trained on this set or another part of it", anchor="start", cls="t small"))
     return picture(parts, f"{measure.upper()} of every model on every data set", width=width, height=height)
 
 

@@ -45,7 +45,7 @@ def full_model(
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    check_attention(attn, dtype)
+    check_attention(attn)
     config = MPLUGOwl2Config.from_pretrained(folder)
     options: dict[str, Any] = {"device_map": device_map} if device_map is not None else {}
     if quantize is not None:

@@ -185,22 +185,39 @@ class Engine:
         """Starts the model on a batch; one that fails is halved until the input at fault is alone."""
         if not parts:
             return
+        fault: BaseException | None = None
+        ready: Batch | Rows | None = None
         try:
             ready = made()
             rows = ready if callable(ready) else self.forward(ready)
         except EncodingError as error:
-            yield from self._halve(parts, error.__cause__)
-            return
+            fault = error.__cause__
         except torch.OutOfMemoryError as error:
-            if len(parts) > 1:
-                self.batch_size = max(1, self.batch_size // 2)
-                log.warning("out of memory with %d media; going on with batches of %d", len(parts), self.batch_size)
-            yield from self._halve(parts, error)
+            # the traceback holds the frames, and they the tensors of this attempt: the next one needs their memory
+            fault = torch.OutOfMemoryError(str(error))
+        if fault is not None:
+            ready = None
+            if isinstance(fault, torch.OutOfMemoryError):
+                self._shrink(parts)
+            yield from self._halve(parts, fault)
             return
         for part in parts:
             for number in part.numbers:
                 part.owner.turns[number] = None  # frees the frames
         yield parts, rows
+
+    def _shrink(self, parts: list[Part]) -> None:
+        """Bounds the batches still to be cut by half of one that did not fit; those cut before change nothing."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(parts) == 1:
+            return
+        frames = max(1, sum(part.size[1] for part in parts) // 2)
+        if frames < self.batch_size:
+            self.batch_size = frames
+            log.warning("out of memory with %d media; going on with batches of %d frames", len(parts), frames)
+        if self.batch_tokens:
+            self.batch_tokens = max(1, min(self.batch_tokens, len(parts) * max(part.size[0] for part in parts) // 2))
 
     def _halve(self, parts: list[Part], error: BaseException | None) -> Iterator[tuple[list[Part], Rows]]:
         if len(parts) == 1:

@@ -1,0 +1,61 @@
+"""Options that several commands share mean the same in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from q_align import Scorer
+from q_align.cli import options
+from q_align.cli.main import build
+from q_align.cli.options import limits, loading, sampling
+from q_align.cluster import job
+from q_align.errors import ConfigError
+from q_align.model import lighter
+from q_align.types import MediaSpec
+
+COMMANDS = {
+    "score": ["score", "a.jpg"],
+    "evaluate": ["evaluate"],
+    "calibrate": ["calibrate", "--model", "m", "--data", "d"],
+    "cluster": ["cluster", "score", "a.parquet", "--output", "o"],
+}
+
+
+def test_names_are_those_of_the_loaders() -> None:
+    """Written again, since help must import nothing heavy."""
+    assert (options.ATTENTION, options.QUANTIZED) == (lighter.ATTENTION, lighter.QUANTIZERS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_how_a_model_is_loaded(command: str) -> None:
+    parser = build()
+    assert loading(parser.parse_args(COMMANDS[command])) == {"dtype": "float32"}
+    words = ["--batch-size", "3", "--batch-tokens", "0", "--dtype", "bfloat16", "--attn", "eager", "--quantize", "4bit"]
+    said = loading(parser.parse_args([*COMMANDS[command], *words]))
+    wanted = {"batch_size": 3, "batch_tokens": 0, "dtype": "bfloat16", "attn": "eager", "quantize": "4bit"}
+    assert said == wanted
+
+
+def test_what_is_said_reaches_the_scorer() -> None:
+    words = ["score", "a.jpg", "--batch-size", "3", "--dtype", "bfloat16", "--workers", "0", "--device", "cpu"]
+    args = build().parse_args([*words, "--fps", "2", "--max-frames", "5", "--limit-pixels", "77"])
+    scorer = Scorer.from_pretrained("nano", limits=limits(args), **loading(args))
+    assert (scorer.bounds.frames, str(scorer.dtype), scorer.workers) == (3, "torch.bfloat16", 0)
+    assert (scorer.limits.max_pixels, scorer.limits.allow_urls) == (77, False)
+    assert sampling(args, MediaSpec(clip=2)) == MediaSpec(fps=2, max_frames=5, clip=2)
+    with pytest.raises(ConfigError, match="--max-frames"):
+        sampling(build().parse_args(["score", "a.jpg", "--max-frames", "0"]), MediaSpec())
+
+
+def test_a_cluster_looks_at_media_as_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    jobs: list[job.ClusterJob] = []
+    monkeypatch.setattr(job, "run_job", lambda made: jobs.append(made) or job.Summary(n=1))
+    words = ["--allow-urls", "--damaged", "error", "--max-frames", "7", "--quantize", "int8"]
+    args = build().parse_args([*COMMANDS["cluster"], *words])
+    assert args.run(args) == 0
+    (made,) = jobs
+    assert made.limits.allow_urls and made.limits.damaged == "error"
+    assert made.spec is not None and made.spec.max_frames == 7
+    assert made.loading == {"dtype": "float32", "quantize": "int8"}
