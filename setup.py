@@ -28,7 +28,10 @@ EXTRAS = {
     "liger": ["liger-kernel>=0.5; platform_system == 'Linux'"],  # train.liger
     "cluster": ["ray[data]>=2.40"],
     "generate": ["scikit-image>=0.22", "scikit-learn>=1.4", "av>=12"],  # photographs inside packages, video coders
-    "dev": ["pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.8", "mypy>=1.13", "types-PyYAML"],
+    "dev": [
+        *("pytest>=8", "pytest-xdist>=3", "pytest-timeout>=2", "hypothesis>=6"),
+        *("ruff>=0.8", "mypy>=1.13", "types-PyYAML"),
+    ],
 }
 
 setup(
