@@ -42,11 +42,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    # the dataset cards live in the top-level folder data/ and are installed as q_align/dataset_cards
-    packages=[*find_packages(include=["q_align", "q_align.*"]), "q_align.dataset_cards"],
-    package_dir={"q_align.dataset_cards": "data"},
+    # two top-level folders are installed too: data/ as q_align/dataset_cards, configs/ as q_align/configs
+    packages=[*find_packages(include=["q_align", "q_align.*"]), "q_align.dataset_cards", "q_align.configs"],
+    package_dir={"q_align.dataset_cards": "data", "q_align.configs": "configs"},
     package_data={
         "q_align.dataset_cards": ["*.yaml"],
+        "q_align.configs": ["*.yaml", "*/*.yaml"],
         "q_align": ["py.typed", "**/*.json", "**/*.yaml", "**/*.safetensors", "**/*.html", "**/*.css"],
     },
     install_requires=REQUIRES,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from q_align.config_files import find_config, read_config
 from q_align.config_keys import check_keys, check_overrides
 from q_align.errors import ConfigError, nearest
 from q_align.levels import VALUES, WORDS, LevelScheme
@@ -171,11 +172,14 @@ class RunConfig:
 def resolve(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> RunConfig:
     """YAML files merged left to right, then `--section.key value` overrides -> one checked configuration.
 
+    A file is a path, or the name of a configuration that comes with q_align ("nano", "qwen3_5/4b").
+
     Raises:
         ConfigError: for a missing or malformed file, an unknown key (with the nearest valid one), or a wrong type.
     """
-    for file in files:
-        check_keys(_read(file), RunConfig, str(file))
+    found = [find_config(file) for file in files]
+    for file in found:
+        check_keys(read_config(file), RunConfig, str(file))
     check_overrides(overrides, RunConfig, FREE)
     from jsonargparse import ArgumentParser
     from jsonargparse import Namespace as Parsed
@@ -184,7 +188,7 @@ def resolve(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> RunCo
     parser.add_argument("--config", action="config")
     for name, section in typing.get_type_hints(RunConfig).items():
         parser.add_argument(f"--{name}", type=section)
-    arguments = [word for file in files for word in ("--config", str(file))]
+    arguments = [word for file in found for word in ("--config", str(file))]
     try:
         parsed: Parsed = parser.instantiate_classes(parser.parse_args([*arguments, *overrides]))
     except Exception as error:  # jsonargparse raises several kinds; all of them speak of the user's input
@@ -228,18 +232,6 @@ def _check_values(config: RunConfig) -> None:
         if part not in PARTS:
             raise ConfigError(f"unknown part of the model {part!r}{nearest(part, PARTS)}; parts are {', '.join(PARTS)}")
     config.scheme()  # its own checks
-
-
-def _read(file: str | Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot read the configuration ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from error
-    if tree is not None and not isinstance(tree, dict):
-        raise ConfigError(f"{file}: expected sections such as `train:`, got {type(tree).__name__}")
-    return tree or {}
 
 
 def _one_line(error: Exception) -> str:

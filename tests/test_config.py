@@ -11,7 +11,8 @@ from q_align.config import RunConfig, resolve
 from q_align.errors import ConfigError
 
 # ablate.yaml is a plan of many runs; tests/test_ablation.py resolves each of them
-CONFIGS = sorted(p for p in Path(__file__).parents[1].joinpath("configs").rglob("*.yaml") if p.stem != "ablate")
+CONFIGS_FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(p for p in CONFIGS_FOLDER.rglob("*.yaml") if p.stem != "ablate")
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -84,6 +85,21 @@ def test_bad_overrides_get_one_clear_line(overrides: list[str], words: list[str]
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         resolve([tmp_path / "nowhere.yaml"])
+
+
+def test_shipped_configurations_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = resolve([CONFIGS_FOLDER / "nano_finetune.yaml"])
+    assert wanted != resolve([])
+    monkeypatch.chdir(tmp_path)  # away from the clone
+    for name in ("nano_finetune", "nano_finetune.yaml", "configs/nano_finetune.yaml"):
+        assert resolve([name]) == wanted
+    assert resolve(["qwen3_5/4b"]).model.path == resolve([CONFIGS_FOLDER / "qwen3_5/4b.yaml"]).model.path
+    with pytest.raises(ConfigError, match="did you mean 'nano_finetune'"):
+        resolve(["nano_fintune"])
+    (tmp_path / "nano_finetune").write_text("train: {epochs: 7}")  # one's own file comes first
+    assert resolve(["nano_finetune"]).train.epochs == 7
+    (tmp_path / "nano").mkdir()
+    assert resolve(["nano"]).model.path == "nano"
 
 
 def test_two_ways_to_name_the_training_set_do_not_mix() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log", "memory"],
-    ["levels", "tasks", "config_keys"],
+    ["levels", "tasks", "config_keys", "config_files"],
     ["config", "media", "syllabus.base", "evaluate.metrics"],
     ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
     ["data.collate", "score.engine", "train.faults", "train.groups", "train.rating", "train.saving", "train.watch"],

@@ -10,6 +10,8 @@ import textwrap
 import typing
 from typing import Any
 
+from q_align.cli.options import add_config
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -18,15 +20,22 @@ def add_parser(commands: Any) -> None:
         description="Prints the configuration that `q-align train` would use with the same arguments.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    add_config(parser)
+    parser.add_argument("--list", action="store_true", help="list the configurations that come with q_align")
     parser.add_argument("--help-keys", action="store_true", help="list every key with its default and meaning")
-    parser.set_defaults(run=run, takes_overrides=True)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from q_align.config import RunConfig, resolve
 
-    if args.help_keys:
+    if args.list:
+        from q_align.config_files import config_names, configs_folder
+
+        for name in config_names():
+            about = (configs_folder() / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+            print(f"{name:24}{textwrap.shorten(about.lstrip('# '), 96, placeholder=' ...')}")
+    elif args.help_keys:
         print(*describe(RunConfig), sep="\n")
     else:
         print(resolve(args.config, args.overrides).to_yaml(), end="")

@@ -18,6 +18,13 @@ LOADING = (
 SAMPLING = ("fps", "max_frames", "clip")
 
 
+def add_config(parser: Any) -> None:
+    """The files that a training configuration is made of; further words are its overrides."""
+    about = "YAML file, or a name from `q-align config --list`; may be repeated"
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help=about)
+    parser.set_defaults(takes_overrides=True)
+
+
 def add_loading(parser: Any) -> None:
     """How a model is loaded and run; `loading` gives what was said."""
     add = parser.add_argument

@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import Any
 
+from q_align.cli.options import add_config
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -15,11 +17,11 @@ def add_parser(commands: Any) -> None:
         help="fine-tune a model on rated images or videos",
         description="Fine-tunes a model. YAML files are merged left to right; --section.key value comes last. "
         "`q-align config --help-keys` lists every key with its meaning.",
-        epilog="example: q-align train --config configs/nano.yaml --data.train labels.csv --train.output_dir runs/mine",
+        epilog="example: q-align train --config nano --data.train labels.csv --train.output_dir runs/mine",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
-    parser.set_defaults(run=run, takes_overrides=True)
+    add_config(parser)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

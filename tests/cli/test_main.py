@@ -55,3 +55,12 @@ def test_every_key_is_explained() -> None:
     assert any(line.startswith("media.fps = 1.0  #") for line in lines)
     plain = [line for line in lines if "#" not in line]
     assert len(plain) < 12, plain  # the rest speak for themselves: lr, seed, epochs ...
+
+
+def test_shipped_configurations_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} >= {"nano", "nano_finetune", "qwen3_5/4b", "mplug_owl2/full"}
+    assert all(25 < len(line) <= 120 for line in lines)
+    assert main(["config", "--config", "nano_finetune"]) == 0
+    assert "init: pretrained" in capsys.readouterr().out

@@ -185,10 +185,10 @@ def test_archives_are_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_wheel_holds_the_cards(tmp_path: Path) -> None:
+def test_a_wheel_holds_cards_and_configurations(tmp_path: Path) -> None:
     source = tmp_path / "source"  # a copy: building leaves files behind
     source.mkdir()
-    for name in ("q_align", "data", "setup.py", "pyproject.toml", "README.md"):
+    for name in ("q_align", "data", "configs", "setup.py", "pyproject.toml", "README.md"):
         original = Path(__file__).parents[2] / name
         copy = shutil.copytree if original.is_dir() else shutil.copy
         copy(original, source / name)
@@ -200,6 +200,7 @@ def test_a_wheel_holds_the_cards(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(n).stem for n in wheel.namelist() if n.startswith("q_align/dataset_cards/")}
         assert {"q_align/evaluate/report/page.html", "q_align/evaluate/report/style.css"} <= set(wheel.namelist())
+        assert {"q_align/configs/nano.yaml", "q_align/configs/qwen3_5/4b.yaml"} <= set(wheel.namelist())
         wheel.extractall(tmp_path / "site")
     assert packed == set(card_names())
     show = "from q_align.data.dataset_card import *; print(cards_folder(), len(card_names()))"
