@@ -12,6 +12,8 @@ from typing import Any
 from q_align.cli import fetch, generate, pack
 from q_align.cli.options import add_opinions, opinions
 
+EXAMPLES = 5  # of media that are missing
+
 
 def add_parser(subparsers: Any) -> Any:
     """Adds `data` with its own sub-commands; returns their holder, for more of them."""
@@ -20,6 +22,7 @@ def add_parser(subparsers: Any) -> Any:
 
     inspect = commands.add_parser("inspect", help="what is in a labels file, and what levels keep of it")
     _reading(inspect)
+    inspect.add_argument("--media-root", metavar="DIR", help="also see whether every medium is there")
     inspect.add_argument("--json", action="store_true", help="print one JSON object")
     inspect.add_argument("--plot", metavar="PNG", help="also draw the histogram of the MOS and the levels")
     inspect.set_defaults(run=run)
@@ -38,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs inspect or convert; raises `LabelError` for what cannot be read."""
     from q_align.data.sources import read_labels
 
+    root = args.media_root if args.data_command == "inspect" else None
     labels = read_labels(
         args.file,
-        media_root="",  # nothing is opened: paths stay as the file has them
+        media_root=root or "",  # nothing is opened: paths stay as the file has them
         task=args.task,
         source=args.source,
         **opinions(args),
@@ -60,8 +64,14 @@ def run(args: argparse.Namespace) -> int:
         log.warning("%s: no row is called 'train' in column split; training takes the rows that are", labels.source)
     if args.plot:
         plot(labels, args.plot)
+    if root is not None:
+        from q_align.data.cards import missing_media
+
+        lost = labels.column("media")[missing_media(labels)].tolist()
+        found["missing_media"] = len(lost)
+        labels.report["missing_media_rows"] = lost[:EXAMPLES]
     print(json.dumps(found) if args.json else "\n".join(_lines(found, labels.report)))
-    return 0
+    return 1 if found.get("missing_media") else 0
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +107,13 @@ def _lines(found: dict[str, Any], report: dict[str, Any]) -> list[str]:
             f"they imply a range {own['implied_range'][0]:.6g}..{own['implied_range'][1]:.6g}, with agreement "
             f"{own['implied_agreement']:.2%} and SRCC {kept['srcc']:.4f} PLCC {kept['plcc']:.4f}"
         )
-    for name, title in (("off_vocabulary_rows", "off-vocabulary"), ("without_score_rows", "without score")):
+    if "missing_media" in found:
+        lines.append(f"media missing: {found['missing_media']} of {found['usable']}")
+    for name, title in (
+        ("off_vocabulary_rows", "off-vocabulary"),
+        ("without_score_rows", "without score"),
+        ("missing_media_rows", "missing"),
+    ):
         lines += [f"  {title}: {row}" for row in report.get(name, [])]
     return lines
 

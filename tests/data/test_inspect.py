@@ -102,6 +102,20 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(read_labels(tmp_path / "out.parquet")) == 101
 
 
+def test_inspect_finds_missing_media(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, photos = tmp_path / "s.csv", tmp_path / "photos"
+    path.write_text("image,mos\na.png,1\nb/c.png,2\n")
+    assert run("inspect", str(path)) == 0  # nothing is looked for unless asked
+    (photos / "b").mkdir(parents=True)
+    (photos / "a.png").touch()
+    capsys.readouterr()
+    assert run("inspect", str(path), "--media-root", str(photos)) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == ["media missing: 1 of 2", f"  missing: {photos}/b/c.png"]
+    (photos / "b/c.png").touch()
+    assert run("inspect", str(path), "--media-root", str(photos), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["missing_media"] == 0
+
+
 def test_convert_says_what_to_train_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "d.csv"
     path.write_text("file,dmos\na,1.23456789\nb,100\n")
