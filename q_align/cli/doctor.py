@@ -52,9 +52,14 @@ def run(args: argparse.Namespace) -> int:
         return 1
     import torch
 
+    from q_align.model.lighter import X86, has_instructions
+
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
     print(f"devices: {', '.join(devices) or 'cpu only'}; {torch.get_num_threads()} threads")
+    if platform.machine() in X86:
+        fast = [dtype for dtype in ("float32", "bfloat16", "float16") if has_instructions(dtype)]
+        print(f"the processor has instructions for {', '.join(fast)}")
     return _forward()
 
 

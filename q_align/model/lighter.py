@@ -1,4 +1,4 @@
-"""How weights are loaded other than as they lie: attention kernels by name, layers in 8 or 4 bits.
+"""How weights are loaded other than as they lie: attention kernels by name, half precision, layers in 8 or 4 bits.
 
 Only linear layers of the language model are quantised. The vision tower, what connects it and the output head stay as
 they are: small next to the language model, and what a rating of quality hangs on. Knows option names; no family.
@@ -7,6 +7,7 @@ they are: small next to the language model, and what a rating of quality hangs o
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -15,9 +16,13 @@ import torch
 from torch import nn
 
 from q_align.errors import ConfigError, MissingExtraError, nearest, require
+from q_align.log import log
 
 QUANTIZERS = ("8bit", "4bit", "int8")
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
+X86 = ("x86_64", "AMD64")
+# x86 processors multiply in these types when they have one of these sets, as torch calls them
+INSTRUCTIONS = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
 
 
 def check_attention(name: str | None) -> None:
@@ -49,6 +54,32 @@ def check_precision(attention: str | None, precision: str, option: str) -> None:
     """
     if attention == "flash_attention_2" and precision == "float32":
         raise ConfigError(f"flash_attention_2 needs {option} bfloat16 or float16, got float32; or use attn: sdpa")
+
+
+def has_instructions(dtype: str) -> bool:
+    """Whether this processor computes in that type; where it does not, libraries do it in software.
+
+    Args:
+        dtype: "float32", "bfloat16" or "float16".
+    """
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return dtype not in INSTRUCTIONS or any(known.get(name) for name in INSTRUCTIONS[dtype])
+
+
+def warn_of_software(device: torch.device, dtype: str, option: str) -> None:
+    """Says so where a processor is told to compute in what it has no instructions for (x86: elsewhere not known).
+
+    Args:
+        device: what the model runs on.
+        dtype: what it computes in.
+        option: what sets the precision, for the message.
+    """
+    if device.type == "cpu" and platform.machine() in X86 and not has_instructions(dtype):
+        log.warning(
+            "%s: this processor has no instructions for %s, which makes it many times slower than float32",
+            option,
+            dtype,
+        )
 
 
 def quantization(name: str, dtype: str, keep: Sequence[str]) -> Any:

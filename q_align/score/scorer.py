@@ -21,7 +21,7 @@ from q_align.media.source import resolve
 from q_align.memory import keep_freed_memory
 from q_align.model.backbone import PACKAGED, Backbone
 from q_align.model.families import to_open
-from q_align.model.lighter import check_precision, settle
+from q_align.model.lighter import check_precision, settle, warn_of_software
 from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
 from q_align.score.device import cores, find_device
 from q_align.score.engine import Engine, Loaded
@@ -84,6 +84,7 @@ class Scorer:
         self.length = getattr(backbone.encoder, "length", None)
         self.bounds = bounds(self.device, self.length, batch_size, batch_tokens, answers=self._answers())
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        warn_of_software(self.device, str(self.dtype).removeprefix("torch."), "dtype")
         if compile and self.device.type == "cpu":
             log.warning("compile: left out on a processor, where it takes minutes and gains next to nothing")
         elif compile:

@@ -85,7 +85,8 @@ def _precision() -> str:
     """bf16 where the device has instructions for it; emulating it is slower than fp32."""
     import torch
 
+    from q_align.model.lighter import has_instructions
+
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if known.get("avx512_bf16") or known.get("amx_bf16") else "fp32"
+    return "bf16" if has_instructions("bfloat16") else "fp32"

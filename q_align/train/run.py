@@ -27,7 +27,7 @@ from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.model.backbone import Backbone, read_card
 from q_align.model.card import FILE, ModelCard
 from q_align.model.families import family_of
-from q_align.model.lighter import check_precision
+from q_align.model.lighter import check_precision, warn_of_software
 from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
@@ -69,6 +69,7 @@ def _run(config: RunConfig) -> Path:
     args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=eval_set is not None)
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
     check_precision(config.model.attn, precision, "train.precision")
+    warn_of_software(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
     progress, stop = Progress(), StopOnTerminate()
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
