@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-_lock = threading.Lock()
+# one that its holder may take again: a stream that nobody finished is closed wherever its memory is found, also in here
+_lock = threading.RLock()
 _alone = [0, 0]  # streams at work, and the number of threads before the first of them
 
 
