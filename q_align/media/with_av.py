@@ -21,7 +21,6 @@ NEAR_SECONDS = 2.0
 def open_video(source: Source) -> Iterator[Reader]:
     """Opens a video; frames are numbered in the order in which they are shown."""
     av = require("av", extra="video")
-    av.logging.set_level(av.logging.PANIC)  # the reason reaches the caller as an exception
     with av.open(str(source) if not hasattr(source, "read") else source) as container:
         if not container.streams.video:
             raise ValueError("no video stream in it")

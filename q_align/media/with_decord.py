@@ -40,7 +40,6 @@ def _probe(source: Source) -> tuple[int, int] | None:
     """Width and height before anything is decoded, None without a picture; lets FFmpeg's own reason through for what is
     no video, where decord prints a line whatever its level."""
     av = require("av", extra="video")
-    av.logging.set_level(av.logging.PANIC)
     with av.open(source if hasattr(source, "read") else str(source)) as container:
         pictures = container.streams.video
         size = (pictures[0].width, pictures[0].height) if pictures else None
