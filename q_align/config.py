@@ -121,6 +121,7 @@ class TrainConfig:
     eval_every: float = 1.0  # epochs between evaluations, each with a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
     keep: int = 2  # best checkpoints kept (by SRCC); the last one is kept besides
+    average: int = 1  # the model is the mean of the weights of so many last checkpoints; 1: the best checkpoint itself
     log_every: int = 10  # steps
     report_to: list[Literal["tensorboard", "wandb"]] = field(
         default_factory=lambda: ["tensorboard"]
@@ -207,6 +208,7 @@ def _check_values(config: RunConfig) -> None:
         (train.epochs > 0, "train.epochs", train.epochs, "positive"),
         (train.eval_every > 0, "train.eval_every", train.eval_every, "positive"),
         (train.keep > 0, "train.keep", train.keep, "positive"),
+        (train.average > 0, "train.average", train.average, "positive"),
         (0 <= train.warmup < 1, "train.warmup", train.warmup, "a share in [0, 1)"),
         (0 <= data.val_share < 1, "data.val_share", data.val_share, "a share in [0, 1)"),
         (train.workers >= 0, "train.workers", train.workers, "0 or more"),

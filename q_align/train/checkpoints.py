@@ -75,9 +75,9 @@ def finish(staged: Path, folder: Path) -> Path:
     return target
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Removes all but the `keep` best checkpoints and the last one."""
-    spared = {*ranked(folder)[:keep], last(folder)}
+def prune(folder: Path, keep: int, recent: int = 1) -> None:
+    """Removes all but the `keep` best checkpoints and the `recent` last ones."""
+    spared = {*ranked(folder)[:keep], *complete(folder)[-recent:]}
     for checkpoint in complete(folder):
         if checkpoint not in spared:
             _discard(checkpoint)

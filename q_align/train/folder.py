@@ -90,17 +90,24 @@ def publish(checkpoint: Path, output: Path) -> None:
     The card goes away first and comes back last: a folder with a card is a whole model.
     """
     (output / FILE).unlink(missing_ok=True)
-    files = [p for p in sorted(checkpoint.rglob("*")) if p.is_file()]
-    for path in sorted(files, key=lambda p: p.name == FILE):
-        relative = path.relative_to(checkpoint)
-        if relative.parts[0].startswith(RESUME_ONLY):
-            continue
-        target = output / relative
+    for path in sorted(model_files(checkpoint), key=lambda p: p.name == FILE):
+        target = output / path.relative_to(checkpoint)
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(target.name + ".new")
         fresh.unlink(missing_ok=True)
-        try:
-            os.link(path, fresh)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(path, fresh)
+        link(path, fresh)
         fresh.replace(target)
+
+
+def model_files(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint that make it a model, without those that serve resuming only."""
+    files = [p for p in sorted(checkpoint.rglob("*")) if p.is_file()]
+    return [p for p in files if not p.relative_to(checkpoint).parts[0].startswith(RESUME_ONLY)]
+
+
+def link(path: Path, target: Path) -> None:
+    """A second name for a file; a copy on another file system, or one without links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)

@@ -31,7 +31,8 @@ from q_align.model.lighter import check_precision, warn_of_software
 from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
-from q_align.train.checkpoints import ranked
+from q_align.train.average import average
+from q_align.train.checkpoints import complete, metric_of, ranked, stage
 from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, reader, split
@@ -95,9 +96,7 @@ def _run(config: RunConfig) -> Path:
     if stop.stopped_at is not None:
         raise TerminatedError(stop.stopped_at, output)
     if first:
-        best = ranked(output / CHECKPOINTS)[0]
-        publish(best, output)
-        _report(trainer, best, output)
+        _publish(output, config.train.average)
     trainer.accelerator.wait_for_everyone()
     return output
 
@@ -216,6 +215,7 @@ def _trainer(
             lr_parts=train.lr_parts,
             max_bad_media=train.max_bad_media,
             keep=train.keep,
+            recent=train.average,
         ),
         callbacks=callbacks,
     )
@@ -242,9 +242,18 @@ def _report_broken(trainer: Any, output: Path) -> None:
         log.info("  %s", reason)
 
 
-def _report(trainer: Any, best: Path, output: Path) -> None:
-    from q_align.train.checkpoints import metric_of
-
-    metric = metric_of(best)
-    found = f"validation SRCC {metric:.4f}" if metric is not None else "no validation rows"
-    log.info("best checkpoint %s (%s); model in %s (%s)", best.name, found, output, FILE)
+def _publish(output: Path, count: int) -> None:
+    """Makes the run's folder a model: the best checkpoint, or the mean of the last `count`."""
+    folder = output / CHECKPOINTS
+    taken = ranked(folder)[:1] if count == 1 else complete(folder)[-count:]
+    if count == 1:
+        publish(taken[0], output)
+    else:
+        publish(average(taken, stage(folder) / "mean"), output)
+        stage(folder)  # the files have their second name
+    found = [metric_of(checkpoint) for checkpoint in taken]
+    rated = ", ".join(f"{metric:.4f}" for metric in found if metric is not None)
+    said = f"validation SRCC {rated}" if rated else "no validation rows"
+    names = ", ".join(checkpoint.name for checkpoint in taken)
+    what = "best checkpoint" if count == 1 else "mean of"
+    log.info("%s %s (%s); model in %s (%s)", what, names, said, output, FILE)

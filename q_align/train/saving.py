@@ -18,14 +18,17 @@ from q_align.train import checkpoints
 class SavingTrainer(Trainer):
     """Every checkpoint it writes is a complete model folder (weights, tokenizer, q_align.json)."""
 
-    def __init__(self, backbone: Backbone, args: TrainingArguments, *, keep: int, **parts: Any) -> None:
+    def __init__(
+        self, backbone: Backbone, args: TrainingArguments, *, keep: int, recent: int = 1, **parts: Any
+    ) -> None:
         """Args:
         backbone: what is trained.
         args: of transformers.
-        keep: best checkpoints kept; the last one is kept besides.
+        keep: best checkpoints kept.
+        recent: last checkpoints kept besides.
         parts: forwarded whole to `transformers.Trainer`.
         """
-        self.backbone, self.keep = backbone, keep
+        self.backbone, self.keep, self.recent = backbone, keep, recent
         self.staging: Path | None = None
         super().__init__(model=backbone.model, args=args, **parts)
 
@@ -51,7 +54,7 @@ class SavingTrainer(Trainer):
         finally:
             self.staging = None
         if self.args.should_save:
-            checkpoints.prune(folder, self.keep)
+            checkpoints.prune(folder, self.keep, self.recent)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

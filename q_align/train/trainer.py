@@ -41,13 +41,15 @@ class Options:
     part_of: parameter name -> part (vision, connector, language).
     lr_parts: part -> learning rate, where it differs from the common one.
     max_bad_media: unreadable media tolerated before the run stops.
-    keep: best checkpoints kept; the last one is kept besides.
+    keep: best checkpoints kept.
+    recent: last checkpoints kept besides.
     """
 
     part_of: Callable[[str], str | None] = lambda name: None
     lr_parts: Mapping[str, float] = field(default_factory=dict)
     max_bad_media: int = 0
     keep: int = 2
+    recent: int = 1
 
 
 class RatingTrainer(SavingTrainer):
@@ -90,6 +92,7 @@ class RatingTrainer(SavingTrainer):
             backbone,
             args,
             keep=self.options.keep,
+            recent=self.options.recent,
             train_dataset=train_set,
             eval_dataset=eval_set,
             data_collator=Collator(encoder, scheme),
