@@ -20,14 +20,20 @@ def check_keys(tree: Any, root: type, where: str) -> None:
 
 
 def check_overrides(words: Sequence[str], root: type, free: Sequence[str]) -> None:
-    """Refuses `--section.key` words that name no key; `free` are dictionaries, which take any.
+    """Refuses `--section.key` words that name no key, and words that are no key's value; `free` are dictionaries, which
+    take any key.
 
     Raises:
         ConfigError: names the key and the nearest valid one.
     """
     known = all_keys(root)
-    for word in words:
+    for before, word in zip(["", *words], words):
         if not word.startswith("--"):
+            if not before.startswith("--") or "=" in before:
+                raise ConfigError(
+                    f"{word!r} belongs to no key: one value follows each --section.key, a list is written '[1, 5]'; "
+                    "files of settings follow --config, labels --data.train"
+                )
             continue
         name = word[2:].split("=", 1)[0]
         if name not in known and name.rsplit(".", 1)[0] not in free:

@@ -74,6 +74,9 @@ def test_bad_files_get_one_clear_line(tmp_path: Path, text: str, words: list[str
         (["--train.epoch", "1"], ["train.epoch", "train.epochs"]),
         (["--train.epochs", "many"], ["train.epochs", "many"]),
         (["--media.max_pixel", "1"], ["media.max_pixels"]),
+        (["--data.mos_range", "1", "5"], ["'5'", "'[1, 5]'"]),
+        (["nano_finetune"], ["'nano_finetune'", "--config"]),
+        (["--train.epochs=2", "labels.csv"], ["'labels.csv'", "--data.train"]),
     ],
 )
 def test_bad_overrides_get_one_clear_line(overrides: list[str], words: list[str]) -> None:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from q_align.cli import fetch, generate, pack
 from q_align.cli.options import add_opinions, opinions
+from q_align.errors import ConfigError
+
+if TYPE_CHECKING:
+    from q_align.data.labels import Labels
 
 EXAMPLES = 5  # of media that are missing
 
@@ -50,12 +55,7 @@ def run(args: argparse.Namespace) -> int:
         **opinions(args),
     )
     if args.data_command == "convert":
-        from q_align.data.convert import convert
-
-        rows = convert(labels, args.output)
-        pack.say_training(labels)
-        print(f"{args.output}: {rows} rows")
-        return 0
+        return _convert(labels, args)
     from q_align.data.inspect import inspect, plot
     from q_align.log import log
 
@@ -72,6 +72,23 @@ def run(args: argparse.Namespace) -> int:
         labels.report["missing_media_rows"] = lost[:EXAMPLES]
     print(json.dumps(found) if args.json else "\n".join(_lines(found, labels.report)))
     return 1 if found.get("missing_media") else 0
+
+
+def _convert(labels: Labels, args: argparse.Namespace) -> int:
+    from q_align.data.convert import convert
+    from q_align.log import log
+
+    source, target = Path(args.file).resolve(), Path(args.output).resolve()
+    if source == target:
+        raise ConfigError(f"{args.output}: is the file to convert; name another --output")
+    rows = convert(labels, args.output)
+    pack.say_training(labels)
+    named = [name for name in labels.column("media")[:EXAMPLES] if "://" not in name and not Path(name).is_absolute()]
+    if source.parent != target.parent and named:
+        folder = Path(args.file).parent
+        log.info("paths of media are kept as they were: read them with --media-root (data.media_root) %s", folder)
+    print(f"{args.output}: {rows} rows")
+    return 0
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:

@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     devices += ["mps"] if torch.backends.mps.is_available() else []
     print(f"devices: {', '.join(devices) or 'cpu only'}; {torch.get_num_threads()} threads")
     if platform.machine() in X86:
-        fast = [dtype for dtype in ("float32", "bfloat16", "float16") if has_instructions(dtype)]
-        print(f"the processor has instructions for {', '.join(fast)}")
+        slow = [dtype for dtype in ("bfloat16", "float16") if not has_instructions(dtype)]
+        print(f"half precision on the processor: {'slow in ' + ' and '.join(slow) if slow else 'fast'}")
     return _forward()
 
 

@@ -54,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list_cards:
         return _list()
-    if not args.data or not args.output:
-        raise ConfigError("q-align evaluate needs --data (a dataset card or a labels file) and --output")
+    for option, value, what in (
+        ("--data", args.data, "a dataset card or a labels file"),
+        ("--output", args.output, "a folder for the results"),
+    ):
+        if not value:
+            raise ConfigError(f"q-align evaluate needs {option} ({what})")
 
     from q_align.evaluate.gate import check_gates, parse_gates
     from q_align.evaluate.run import Settings, evaluate

@@ -61,6 +61,8 @@ def check(args: argparse.Namespace) -> None:
         raise ConfigError("--threshold and --top look at one task; name one, or select from the table afterwards")
     if args.keep and Path(args.keep).suffix in FORMATS:
         raise ConfigError(f"--keep takes a folder or a .txt, got {args.keep}; --output writes tables")
+    if args.columns and not (args.output or args.json):
+        raise ConfigError("--columns goes with --output or --json")
     if args.link and not (args.keep and Path(args.keep).suffix != ".txt"):
         raise ConfigError("--link goes with --keep FOLDER")
 
@@ -187,7 +189,11 @@ class Terminal:
             print(to_json(row, self.columns), flush=True)
         else:
             warning = f"  ({row['warning']})" if row["warning"] else ""
-            print(f"{row['value']:.3f}  {row['level']:9}  {row['task']}  {_printable(row['id'])}{warning}", flush=True)
+            frames = "".join(f"  {value:.3f}" for value in row.get("frames") or ())
+            print(
+                f"{row['value']:.3f}  {row['level']:9}  {row['task']}  {_printable(row['id'])}{warning}{frames}",
+                flush=True,
+            )
 
     def close(self) -> None:
         sys.stdout.flush()

@@ -33,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         output = train(config)
+    except KeyboardInterrupt:
+        print("q-align: interrupted; --train.resume true goes on from the last checkpoint", file=sys.stderr)
+        return 130
     except TerminatedError as error:
         print(f"q-align: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM

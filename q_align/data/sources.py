@@ -121,10 +121,21 @@ def say_range(labels: Labels) -> None:
     low, high = labels.mos_range
     origin, turned = labels.report.get("range_from"), labels.report.get("direction_from")
     if origin not in (None, "declared", "votes"):
-        log.info("%s: MOS range %g..%g taken from %s (mos_range declares another)", labels.source, low, high, origin)
+        log.info(
+            "%s: MOS range %g..%g taken from %s (--mos-range or data.mos_range declares another)",
+            labels.source,
+            low,
+            high,
+            origin,
+        )
     if turned is not None:
         better = "higher" if labels.higher_is_better else "lower"
-        log.info("%s: %s is better, taken from %s (higher_is_better declares it)", labels.source, better, turned)
+        log.info(
+            "%s: %s is better, taken from %s (--lower-is-better or data.higher_is_better declares it)",
+            labels.source,
+            better,
+            turned,
+        )
 
 
 def _direction(

@@ -88,6 +88,8 @@ def evaluate(
     folders = {
         (m, d): Path(output) if alone else Path(output) / m / d for m in model_names for d in set_names
     }  # fmt: skip
+    if not alone and (Path(output) / METRICS).is_file():
+        raise ConfigError(f"{output}: holds the results of one model on one set; choose another --output for several")
     for (m, d), folder in folders.items():
         _claim(folder, {"model": str(models[model_names.index(m)]), "data": str(data[set_names.index(d)])})
     results = []

@@ -12,7 +12,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q_align.errors import CheckpointError
+from q_align.errors import CheckpointError, nearest
 from q_align.model.card import FILE, ModelCard
 from q_align.model.encode import Encoder
 from q_align.model.families import family_of
@@ -132,7 +132,7 @@ def locate(path: str | Path) -> Path:
         return folder
     if hub_id(path):
         return cached(str(path))
-    raise CheckpointError(f"{folder}: no such model folder")
+    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), PACKAGED)}")
 
 
 def _base_of(folder: Path, card: ModelCard | None) -> str | Path:

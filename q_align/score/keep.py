@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from q_align.errors import ConfigError
+from q_align.log import log
 
 BARS = 20
 WIDTH = 50
@@ -45,12 +46,13 @@ def place(names: Iterable[str], folder: Path, *, link: bool = False) -> int:
     for path in paths:
         if not path.is_file():
             raise ConfigError(f"{path} is no file here and cannot be copied; use --keep LIST.txt for its name")
-    if not paths:
-        folder.mkdir(parents=True, exist_ok=True)
-        return 0
-    base = Path(os.path.commonpath([path.resolve().parent for path in paths]))
-    for path in paths:
-        target = folder / path.resolve().relative_to(base)
+    folder.mkdir(parents=True, exist_ok=True)
+    base = Path(os.path.commonpath([path.resolve().parent for path in paths])) if paths else folder
+    targets = [folder / path.resolve().relative_to(base) for path in paths]
+    others = sum(path.is_symlink() or path.is_file() for path in set(folder.rglob("*")) - set(targets))
+    if others:
+        log.warning("%s: files that were there already and are not among those kept now: %d", folder, others)
+    for path, target in zip(paths, targets):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() or target.is_symlink():  # a link to nothing does not exist
             if not target.exists() or target.stat().st_size != path.stat().st_size:

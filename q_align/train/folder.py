@@ -49,11 +49,12 @@ def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
         raise ConfigError(f"{output}: is a file; train.output_dir names a folder")
     start = None
     if output.is_dir() and any(output.iterdir()):
-        if not resume:
-            raise ConfigError(
-                f"{output}: holds another run; give --train.resume true to continue it, or a new train.output_dir"
-            )
         start = last(output / CHECKPOINTS)
+        if not resume:
+            what = "continue it" if start else "begin it again (it has no checkpoint yet)"
+            raise ConfigError(
+                f"{output}: holds another run; give --train.resume true to {what}, or a new train.output_dir"
+            )
         if start is None:
             log.info("%s: no checkpoint to resume from; starting from the beginning", output)
     return output, start

@@ -39,6 +39,8 @@ from q_align.train.sets import open_sets, reader, split
 
 __all__ = ["run", "split"]
 
+FEW = 10  # held-out media, below which a rank correlation says next to nothing
+
 
 def run(config: RunConfig) -> Path:
     """Trains, and returns the run folder.
@@ -66,6 +68,12 @@ def _run(config: RunConfig) -> Path:
     training, validation = open_sets(config)
     card = _taught(card, training, config)
     train_set, eval_set = _datasets(config, card, training, validation)
+    if eval_set is not None and len(eval_set) < FEW:
+        log.warning(
+            "%d held-out media are too few to choose a checkpoint by; data.val_share 0 trains on all (the "
+            "configuration nano_finetune does), or name more rows val",
+            len(eval_set),
+        )
     draws = order(config, train_set)
     args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=eval_set is not None)
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"

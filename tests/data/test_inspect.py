@@ -16,6 +16,7 @@ from q_align.cli import data as command
 from q_align.data.implied import implied_range
 from q_align.data.inspect import inspect
 from q_align.data.sources import read_labels
+from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
 
 SCHEME = LevelScheme()
@@ -125,6 +126,20 @@ def test_convert_says_what_to_train_with(tmp_path: Path, caplog: pytest.LogCaptu
         caplog.clear()
         assert run("convert", str(path), "--output", str(tmp_path / "out.csv"), "--no-lower-is-better") == 0
     assert caplog.messages[-1].endswith("[1.23456789,100]")
+
+
+def test_convert_keeps_its_input_and_says_where_media_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a" / "d.csv"
+    path.parent.mkdir()
+    path.write_text("file,mos\nx.png,1\ny.png,3\n")
+    with pytest.raises(ConfigError, match="is the file to convert"):
+        run("convert", str(path), "--output", str(tmp_path / "a" / ".." / "a" / "d.csv"))
+    assert path.read_text().startswith("file,mos\n")
+    with caplog.at_level(logging.INFO, logger="q_align"):
+        assert run("convert", str(path), "--output", str(tmp_path / "a" / "b.csv")) == 0
+        assert "paths of media" not in caplog.text
+        assert run("convert", str(path), "--output", str(tmp_path / "b.csv")) == 0
+    assert f"read them with --media-root (data.media_root) {path.parent}" in caplog.text
 
 
 def test_inspect_warns_where_training_would_find_no_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

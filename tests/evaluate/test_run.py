@@ -171,6 +171,8 @@ def test_another_result_is_not_overwritten(rated: Path, fake: Any, tmp_path: Pat
     evaluate(["m"], data, tmp_path / "out", settings=FRESH, load=fake())  # the same one again: fine
     with pytest.raises(ConfigError, match="holds the results of model m, not other; choose another --output"):
         evaluate(["other"], data, tmp_path / "out", settings=FRESH, load=fake())
+    with pytest.raises(ConfigError, match="holds the results of one model on one set"):
+        evaluate(["m", "other"], data, tmp_path / "out", settings=FRESH, load=fake())
 
 
 def test_errors_before_anything_is_scored(rated: Path, fake: Any, tmp_path: Path) -> None:

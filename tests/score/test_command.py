@@ -163,8 +163,9 @@ def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int]
         (["ok.png", "--model", "nowhere"], "nowhere"),
         (["ok.png", "--output", "a.xlsx"], ".xlsx"),
         (["ok.png", "--resume"], "--output"),
-        (["ok.png", "--columns", "valeu"], "unknown columns valeu"),
-        (["ok.png", "--columns", "id", "--top", "1"], "needs value"),
+        (["ok.png", "--json", "--columns", "valeu"], "unknown columns valeu"),
+        (["ok.png", "--columns", "id"], "--columns goes with --output or --json"),
+        (["ok.png", "--json", "--columns", "id", "--top", "1"], "needs value"),
         (["ok.png", "--columns", "id", "--task", "iqa,iaa"], "needs task"),
         (["ok.png", "--columns", "id", "--output", "a.jsonl", "--resume", "--retry"], "needs error"),
         (["ok.png", "--link"], "--keep"),
@@ -235,6 +236,10 @@ def test_keeping_the_good_ones(
         assert score([str(seven), *again, *words]) == 1
         assert sorted(p.name for p in target.iterdir()) == sorted(Path(name).name for name in best)
         assert all(p.is_symlink() == link and p.read_bytes() == (seven / p.name).read_bytes() for p in target.iterdir())
+    capsys.readouterr()
+    kept = str(tmp_path / "keptFalse")
+    assert score([str(seven), "--output", str(out), "--resume", "--top", "1", "--keep", kept]) == 1
+    assert "keptFalse: files that were there already and are not among those kept now: 1" in capsys.readouterr().err
     score([str(seven), "--output", str(out), "--resume", "--top", "2", "--keep", str(tmp_path / "kept.txt")])
     assert (tmp_path / "kept.txt").read_text().split() == best
     assert score([str(tmp_path / "kept.txt")]) == 0

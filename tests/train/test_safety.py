@@ -57,6 +57,12 @@ def test_one_content_cannot_be_held_out(settle, rated: Path, tmp_path: Path) -> 
     says(error, "one content", "data.val_share")
 
 
+def test_a_handful_of_held_out_media_is_warned_of(settle, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(logging.getLogger("q_align"), "propagate", True)
+    run(settle(**{"train.max_steps": 1}))
+    assert "6 held-out media are too few to choose a checkpoint by" in caplog.text
+
+
 def test_two_sets_of_one_name_are_refused(settle, rated: Path) -> None:
     both = json.dumps([{"labels": str(rated)}, {"labels": str(rated)}])
     with pytest.raises(ConfigError) as error:
