@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from q_align.cli.options import add_device, add_loading, add_media
@@ -41,7 +42,9 @@ def add_parser(commands: Any) -> None:
     run_.add_argument("--part", default=WHOLE, help=argparse.SUPPRESS)
 
     media = parser.add_argument_group("media")
-    media.add_argument("--root", metavar="DIR", help="folder that paths inside a list are relative to")
+    media.add_argument(
+        "--root", metavar="DIR", help="folder that paths inside a list are relative to (default: its own)"
+    )
     media.add_argument("--column", metavar="NAME", help="column of a list that holds the media")
     add_media(media)
 
@@ -57,6 +60,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from q_align.cli.scoring import check, finish, score_here, score_on_devices
     from q_align.log import log
+    from q_align.media.expand import TABLES
 
     check(args)
     summary, rows = score_on_devices(args, sys.argv[1:]) if args.devices else score_here(args)
@@ -73,4 +77,7 @@ def run(args: argparse.Namespace) -> int:
         if summary.failed > len(summary.reasons):
             left = summary.failed - len(summary.reasons)
             print(f"q-align: {left} more in the column error; --resume --retry tries them again", file=sys.stderr)
+    lists = any(Path(word).suffix.lower() in TABLES for word in args.media)
+    if lists and args.root is None and summary.failed and all(r.endswith("no such file") for r in summary.reasons):
+        print("q-align: paths in a list are relative to its folder; --root names another", file=sys.stderr)
     return 1 if summary.failed else 0

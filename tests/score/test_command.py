@@ -246,6 +246,15 @@ def test_keeping_the_good_ones(
     assert score([str(seven), "--keep", "x"]) == 1 and "--threshold or --top" in capsys.readouterr().err
 
 
+def test_a_list_whose_paths_lead_nowhere_names_the_option(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.csv").write_text("image\nok0.png\nok1.png\n")
+    assert score([str(tmp_path / "list.csv")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--root names another")
+    assert score([str(tmp_path / "list.csv"), "--root", str(seven)]) == 0
+
+
 def test_scales_columns_and_tasks(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
     plain, percent, both = (tmp_path / f"{i}.jsonl" for i in range(3))
     files = [str(seven / "ok0.png"), str(seven / "ok1.png")]
