@@ -58,12 +58,15 @@ def radar(names: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
 
 
 def heat_map(table: Mapping[str, Any], *, measure: str = "srcc") -> Markup:
-    """Models in rows, data sets in columns; the number stands in every cell, the shade only repeats it."""
+    """Models in rows, data sets in columns; the number stands in every cell, the shade only repeats it.
+
+    A star: the model was trained on this set or another part of it.
+    """
     models, sets = table["models"], table["sets"]
     left = min(190.0, 24 + 7.0 * max(map(len, models)))
     cell = max(62.0, min(110.0, 560.0 / max(1, len(sets))))
     row, top = 40.0, 52.0
-    width, height = left + cell * len(sets) + 8, top + row * len(models) + 24
+    width, height = left + cell * len(sets) + 8, top + row * len(models) + 8
     parts: list[Any] = []
     for j, name in enumerate(sets):
         parts.append(text(left + (j + 0.5) * cell, top - 10 - 14 * (j % 2) * (cell < 80), name))
@@ -76,7 +79,6 @@ def heat_map(table: Mapping[str, Any], *, measure: str = "srcc") -> Markup:
             parts.append(tag("rect", x=x + 1, y=y + 1, width=cell - 2, height=row - 2, rx=3, cls=f"hex {shade}"))
             shown = "-" if value is None else f"{value:.3f}{'*' if table['own'][i][j] else ''}"
             parts.append(text(x + cell / 2, y + row / 2 + 5, shown, cls=f"t strong on {shade}"))
-    parts.append(text(left, height - 6, "* trained on this set or another part of it", anchor="start", cls="t small"))
     return picture(parts, f"{measure.upper()} of every model on every data set", width=width, height=height)
 
 

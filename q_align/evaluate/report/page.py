@@ -111,7 +111,8 @@ def _overview(found: Collected) -> list[Chart]:
         values = [[_value(found.cell(m, d), "srcc") for d in sets] for m in models]
         own = [[_own(found.cell(m, d)) for d in sets] for m in models]
         table = {"models": models, "sets": sets, "srcc": values, "own": own}
-        pictures.append(Chart("Every model on every data set", heat_map(table), "SRCC; the shade repeats the number."))
+        about = "SRCC; the shade repeats the number. *: trained on this set or another part of it."
+        pictures.append(Chart("Every model on every data set", heat_map(table), about))
     if len(sets) > 2:
         series = {m: [_value(found.cell(m, d), "srcc") for d in sets] for m in models}
         published = _published(found)
