@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
 from q_align.model.backbone import Backbone
+from q_align.train.average import average
 
 ABOUT = {
     "name": "nano, the embedded model of q_align",
@@ -22,11 +24,9 @@ ABOUT = {
 }
 
 
-def pack(first: str, *others: str, target: str) -> None:
-    backbone = Backbone.from_pretrained(first)
-    states = [backbone.model.state_dict(), *(Backbone.from_pretrained(other).model.state_dict() for other in others)]
-    mean = {k: sum(s[k].double() for s in states) / len(states) for k in states[0]}
-    backbone.model.load_state_dict({k: value.to(states[0][k].dtype) for k, value in mean.items()})
+def pack(*checkpoints: str, target: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        backbone = Backbone.from_pretrained(average([Path(c) for c in checkpoints], Path(place) / "mean"))
     backbone.model.half()
     # all stages learn from one set; names and paths of the training machine mean nothing elsewhere
     taught = [{**backbone.card.trained_on[-1], "source": "generated"}]

@@ -31,7 +31,10 @@ def average(checkpoints: Sequence[Path], target: Path) -> Path:
     from safetensors.torch import save_file
 
     newest = checkpoints[-1]
-    for path in model_files(newest):
+    files = model_files(newest)
+    if not any(path.suffix == SUFFIX for path in files):
+        raise TrainingError(f"{newest}: no weights ({SUFFIX}) in it")
+    for path in files:
         name = path.relative_to(newest)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != SUFFIX:
@@ -39,13 +42,13 @@ def average(checkpoints: Sequence[Path], target: Path) -> Path:
             continue
         with ExitStack() as stack:
             try:
-                files = [stack.enter_context(safe_open(c / name, framework="pt")) for c in checkpoints]
+                opened = [stack.enter_context(safe_open(c / name, framework="pt")) for c in checkpoints]
             except FileNotFoundError as error:
                 raise TrainingError(f"{newest.parent}: not every checkpoint has {name}; set train.average 1") from error
-            keys = [sorted(file.keys()) for file in files]
+            keys = [sorted(file.keys()) for file in opened]
             if any(other != keys[-1] for other in keys):
                 raise TrainingError(f"{newest.parent}: {name} holds other weights in other checkpoints")
-            save_file({key: _mean(files, key) for key in keys[-1]}, target / name, files[-1].metadata())
+            save_file({key: _mean(opened, key) for key in keys[-1]}, target / name, opened[-1].metadata())
     return target
 
 

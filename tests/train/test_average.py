@@ -44,6 +44,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     (one / "model.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"not every checkpoint has model.safetensors"):
         average([one, two], tmp_path / "mean2")
+    with pytest.raises(TrainingError, match="nowhere: no weights"):
+        average([two, tmp_path / "nowhere"], tmp_path / "mean3")
 
 
 @pytest.mark.parametrize("adapters", [False, True])
