@@ -106,7 +106,16 @@ def _run(config: RunConfig) -> Path:
     if first:
         _publish(output, config.train.average)
     trainer.accelerator.wait_for_everyone()
+    _part()
     return output
+
+
+def _part() -> None:
+    """Leaves the other processes in good order: a group that is still there when Python ends may abort the process."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _taught(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> ModelCard:
