@@ -24,6 +24,9 @@ def add_parser(subparsers: Any) -> None:
         )
     for name in SHARES:
         parser.add_argument(f"--{name}", type=float, metavar="SHARE", help=f"share of {name}, instead of the preset's")
+    parser.add_argument(
+        "--photo-dir", metavar="DIR", help="sharp photographs to cut pieces from besides the packaged ones"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     parser.set_defaults(run=run)
 
@@ -37,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"unknown preset {args.preset!r}{nearest(args.preset, PRESETS)}; presets are {', '.join(PRESETS)}"
         )
-    given = {name: getattr(args, name) for name in (*COUNTS, *SHARES) if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in (*COUNTS, *SHARES, "photo_dir") if getattr(args, name) is not None}
     plan = dataclasses.replace(PRESETS[args.preset], **given)
     labels = write(args.output, plan, workers=args.workers)
     print(f"{labels}: simulated opinions on {plan.contents} contents (seed {plan.seed})")

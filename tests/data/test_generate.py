@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ from scipy.stats import spearmanr
 
 from q_align.data.generate import PRESETS, Plan, write
 from q_align.data.generate.distort import DISTORTIONS, distort, split
-from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, photo, piece
+from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, photo, piece
 from q_align.data.generate.raters import Panel
 from q_align.data.generate.scenes import SCENES, scene
 from q_align.data.generate.sets import schedule
-from q_align.errors import QAlignError
+from q_align.errors import MediaError, QAlignError
 
 for _package in ("av", "skimage", "sklearn"):
     pytest.importorskip(_package)
@@ -96,6 +97,48 @@ def test_scenes_come_from_their_seed_and_are_well_exposed(kind):
 def test_photographs_are_where_their_packages_keep_them(name):
     assert min(photo(name).size) >= 300
     assert piece(np.random.default_rng(0), 64, name).shape == (64, 64, 3)
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A folder with photographs of different sizes, some below others, and something else."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "own"
+    (folder / "below").mkdir(parents=True)
+    for i, (width, height) in enumerate([(300, 200), (90, 400), (640, 480), (320, 320), (500, 260), (2000, 1400)]):
+        picture = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).resize((width, height))
+        picture.save(folder / ("below" if i % 2 else ".") / f"p{i}.{'png' if i < 3 else 'jpg'}")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def test_own_photographs_are_used_beside_the_packaged_ones_and_stay_in_their_split(own):
+    plan = Plan(contents=400, per_content=1, photos=1.0, aesthetics=0.0, clips=0.1, test=0.4, photo_dir=str(own))
+    jobs = list(schedule(plan))
+    mine = {"p0.png", "below/p1.png", "p2.png", "below/p3.jpg", "p4.jpg", "below/p5.jpg"}
+    assert {j.source for j in jobs} == {*PHOTOS, *mine}
+    for job in jobs:
+        assert (job.split == "test") == held_out(job.source, 0.4)
+    assert {j.split for j in jobs if j.source in mine} == {"train", "test"}
+
+
+@pytest.mark.parametrize("name", ["p0.png", "below/p1.png", "below/p5.jpg"])
+def test_pieces_of_own_photographs_of_any_size(own, name):
+    pieces = [piece(np.random.default_rng(seed), 128, name, str(own)) for seed in (0, 0, 1)]
+    assert all(p.shape == (128, 128, 3) and p.dtype == np.uint8 for p in pieces)
+    assert np.array_equal(pieces[0], pieces[1])
+    assert not np.array_equal(pieces[0], pieces[2])
+
+
+def test_a_folder_without_photographs_and_a_broken_one_say_so(own, tmp_path):
+    (tmp_path / "empty").mkdir()
+    plan = Plan(contents=2, per_content=1, size=64, photo_dir=str(tmp_path / "empty"))
+    with pytest.raises(QAlignError, match="no photographs"):
+        write(tmp_path / "out", plan)
+    assert not (tmp_path / "out").exists()
+    (own / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=r"broken\.jpg: cannot be read"):
+        piece(np.random.default_rng(0), 64, "broken.jpg", str(own))
 
 
 def test_shared_strengths_add_up_to_the_whole():

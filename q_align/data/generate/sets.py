@@ -21,7 +21,7 @@ from PIL import Image
 from q_align.data.generate.aesthetics import composed, pair
 from q_align.data.generate.clips import FAULTS, clip
 from q_align.data.generate.distort import DEPTH, DISTORTIONS, distort
-from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, piece
+from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, own_photos, piece
 from q_align.data.generate.raters import Panel
 from q_align.data.generate.scenes import SCENES, scene
 from q_align.errors import QAlignError
@@ -40,7 +40,8 @@ class Plan:
         size: side of a picture in pixels.
         seed: of everything.
         types: the distortions that occur by themselves.
-        photos: share of the contents that are pieces of the packaged photographs; the others are procedural.
+        photos: share of the contents that are pieces of photographs; the others are procedural.
+        photo_dir: a folder of photographs to use besides the packaged ones; each is as likely as any other.
         mixtures: share of the pictures with several distortions at once.
         aesthetics, clips: contents of the two other tasks, as a share of `contents`.
         test: share of the contents in the test split; procedural ones by seed, photographs by name.
@@ -56,6 +57,7 @@ class Plan:
     aesthetics: float = 0.1
     clips: float = 0.05
     test: float = 0.15
+    photo_dir: str = ""
 
 
 Row = dict[str, str | float]
@@ -83,8 +85,8 @@ def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Pat
     folder = Path(out_dir)
     if folder.is_dir() and any(folder.iterdir()):
         raise QAlignError(f"{folder}: not empty; name a new folder")
-    (folder / "media").mkdir(parents=True, exist_ok=True)
     jobs = list(schedule(plan))
+    (folder / "media").mkdir(parents=True, exist_ok=True)
     count = workers or os.cpu_count() or 1
     # spawn: a forked copy of a process with threads may hang
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -115,20 +117,21 @@ def schedule(plan: Plan) -> Iterator[Job]:
         "iaa": round(plan.contents * plan.aesthetics),
         "vqa": round(plan.contents * plan.clips),
     }
+    names = [*PHOTOS, *(own_photos(plan.photo_dir) if plan.photo_dir else ())]
+    photos = {test: [name for name in names if held_out(name, plan.test) == test] for test in (False, True)}
     for code, (task, count) in enumerate(counts.items()):
         for number in range(count):
             rng = np.random.default_rng((plan.seed, code, number))
             test = bool(rng.random() < plan.test)
             if rng.random() < plan.photos and task != "iaa":
-                names = [name for name in PHOTOS if (name in TEST_PHOTOS) == test]
-                source = str(rng.choice(names))
+                source = str(rng.choice(photos[test]))
             else:
                 source = str(rng.choice(list(SCENES)))
             yield Job(task, number, source, "test" if test else "train")
 
 
-def pristine(source: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    return piece(rng, size, source) if source in PHOTOS else scene(rng, size, source)
+def pristine(plan: Plan, source: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    return scene(rng, size, source) if source in SCENES else piece(rng, size, source, plan.photo_dir)
 
 
 def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
@@ -138,7 +141,7 @@ def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
 
 
 def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
-    picture = pristine(job.source, plan.size, rng)
+    picture = pristine(plan, job.source, plan.size, rng)
     # each content sees every type about equally often over the set, and strengths spread evenly within it
     order = rng.permutation(plan.types)
     strengths = (rng.permutation(plan.per_content) + rng.random(plan.per_content)) / plan.per_content
@@ -172,7 +175,7 @@ def tastes(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
 
 def videos(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
     size = min(plan.size, 160)
-    picture = pristine(job.source, 2 * size, rng)
+    picture = pristine(plan, job.source, 2 * size, rng)
     rows = []
     for i in range(plan.per_content):
         name, strength = str(rng.choice(list(FAULTS))), float(rng.random())
@@ -192,7 +195,7 @@ def rated(plan: Plan, job: Job, file: str, name: str, strength: float, quality: 
         "std": round(std, 4),
         "split": job.split,
         "task": job.task,
-        "content": f"{job.task}{job.number:05d}" if job.source not in PHOTOS else job.source,
+        "content": f"{job.task}{job.number:05d}" if job.source in SCENES else job.source,
         "source": job.source,
         "distortion": name,
         "severity": round(strength, 4),
