@@ -51,7 +51,7 @@ def own_photos(folder: str | Path) -> list[str]:
 
 
 def held_out(name: str, share: float) -> bool:
-    """Whether a photograph belongs to the test split: packaged ones by TEST_PHOTOS, others by a checksum of the name."""
+    """Whether a photograph is of the test split: packaged ones by TEST_PHOTOS, others by a checksum of the name."""
     return name in TEST_PHOTOS if name in PHOTOS else zlib.crc32(name.encode()) % 1000 < 1000 * share
 
 
