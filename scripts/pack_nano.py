@@ -18,8 +18,8 @@ from q_align.train.average import average
 ABOUT = {
     "name": "nano, the embedded model of q_align",
     "licence": "Apache-2.0",
-    "data": "generated media only (q-align data generate --preset pretrain): procedural scenes, packaged photographs, "
-    "graded distortions, simulated raters; no person's opinion",
+    "data": "generated media only (q-align data generate): procedural scenes and free photographs (docs/nano.md names "
+    "them), graded distortions, simulated raters; no person's opinion",
     "limits": "a demonstration and a base for fine-tuning; docs/nano.md says where it fails",
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the packaged weights of nano from nothing: generated media only, three stages, then float16 into the package.
-# bash scripts/train_nano.sh [OUT]; about three and a half hours on one core. docs/nano.md holds the numbers.
+# bash scripts/train_nano.sh [OUT]; about four hours on one core. docs/nano.md holds the numbers.
+# PHOTOS=DIR names a folder of sharp photographs in place of the free ones that scripts/free_photos.sh fetches.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -9,15 +10,19 @@ q=.venv/bin/q-align
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # Finished parts are kept, interrupted training goes on from its last checkpoint.
-[ -f "$out/data/labels.csv" ] || { rm -rf "$out/data"; "$q" data generate "$out/data" --preset pretrain; }
+photos=${PHOTOS:-$out/photos}
+[ -d "$photos" ] || { rm -rf "$photos.part"; bash scripts/free_photos.sh "$photos.part"; mv "$photos.part" "$photos"; }
+[ -f "$out/data/labels.csv" ] || {
+  rm -rf "$out/data"
+  "$q" data generate "$out/data" --preset pretrain --photo-dir "$photos"
+}
 [ -f "$out/small/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml \
   --data.train "$out/data/labels.csv" --train.output_dir "$out/small" --train.resume true
 [ -f "$out/wide/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/small" --data.train "$out/data/labels.csv" --train.output_dir "$out/wide" --train.resume true
-# once more from there, at the full learning rate again; the mean of the weights half-way and at the end is taken: the
-# last ones know the generator better and people's opinions less (docs/nano.md)
+# once more from there, at one learning rate: the mean of the weights after each of the last four epochs is kept
 [ -f "$out/long/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/wide" --data.train "$out/data/labels.csv" --train.output_dir "$out/long" --train.resume true \
-  --train.epochs 14 --train.eval_every 7 --train.seed 1
-.venv/bin/python scripts/pack_nano.py "$out"/long/checkpoints/checkpoint-* q_align/model/nano/weights
+  --train.epochs 10 --train.schedule constant_with_warmup --train.lr 7e-4 --train.average 4 --train.seed 1
+.venv/bin/python scripts/pack_nano.py "$out/long" q_align/model/nano/weights
 "$q" evaluate --model nano --data "$out/data/labels.csv" --split test --output "$out/evaluation"
