@@ -1,4 +1,4 @@
-"""Generated training media with simulated opinions: scenes and packaged photographs, distortions, a panel of raters.
+"""Generated training media with simulated opinions: scenes and photographs, distortions, a panel of raters.
 
 Nothing here is a person's opinion; models that learn from it alone are demonstrations, or bases to fine-tune.
 """
