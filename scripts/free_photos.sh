@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches 195 free photographs out of three Debian packages, for `q-align data generate --photo-dir DIR`.
-# bash scripts/free_photos.sh DIR; needs apt-get and dpkg-deb (Debian 12; 200 MB are downloaded, 51 MB stay).
+# bash scripts/free_photos.sh DIR; needs apt-get and dpkg-deb (Debian 12; 154 MB are downloaded, 51 MB stay).
 #
 # endless-sky-high-dpi: 183 photographs in the public domain by the package's copyright file (morguefile, unsplash before
 #   its own licence, NASA, USGS, Library of Congress); those under CC BY-SA are left out.
