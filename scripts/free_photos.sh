@@ -34,4 +34,4 @@ for name in Picture_0B_by_freespace Picture_1A_by_freespace Wine_by_Jakkub_Mede 
   cp "files/usr/share/backgrounds/$name.jpg" "$out/lomiri_$name.jpg"
 done
 cp files/usr/share/palapeli/collection/{cincinnati-bridge,citrus-fruits,european-honey-bee}.jpg "$out"
-find "$out" -name '*.jpg' | wc -l
+echo "$(find "$out" -name '*.jpg' | wc -l) photographs in $out"

@@ -28,7 +28,7 @@ def pack(*checkpoints: str, target: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         backbone = Backbone.from_pretrained(average([Path(c) for c in checkpoints], Path(place) / "mean"))
     backbone.model.half()
-    # all stages learn from one set; names and paths of the training machine mean nothing elsewhere
+    # the last stage's data stand for all; names and paths of the training machine mean nothing elsewhere
     taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
     backbone.card = dataclasses.replace(backbone.card, base=None, about=ABOUT, trained_on=taught)
     backbone.save(target)

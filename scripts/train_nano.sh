@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packaged weights of nano from nothing: generated media only, three stages, then float16 into the package.
-# bash scripts/train_nano.sh [OUT]; about four hours on one core. docs/nano.md holds the numbers.
+# bash scripts/train_nano.sh [OUT]; some three hours on one core by the rate of its steps. docs/nano.md holds the numbers.
 # PHOTOS=DIR names a folder of sharp photographs in place of the free ones that scripts/free_photos.sh fetches.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # Finished parts are kept, interrupted training goes on from its last checkpoint.
 photos=${PHOTOS:-$out/photos}
-[ -d "$photos" ] || { rm -rf "$photos.part"; bash scripts/free_photos.sh "$photos.part"; mv "$photos.part" "$photos"; }
+[ -n "${PHOTOS:-}" ] || [ -d "$photos" ] || { rm -rf "$photos.part"; bash scripts/free_photos.sh "$photos.part"; mv "$photos.part" "$photos"; }
 [ -f "$out/data/labels.csv" ] || {
   rm -rf "$out/data"
   "$q" data generate "$out/data" --preset pretrain --photo-dir "$photos"

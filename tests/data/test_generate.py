@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from q_align.data.generate import PRESETS, Plan, write
 from q_align.data.generate.distort import DISTORTIONS, distort, split
-from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, photo, piece
+from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, own_photos, photo, piece
 from q_align.data.generate.raters import Panel
 from q_align.data.generate.scenes import SCENES, scene
 from q_align.data.generate.sets import schedule
@@ -136,8 +136,10 @@ def test_a_folder_without_photographs_and_a_broken_one_say_so(own, tmp_path):
     with pytest.raises(QAlignError, match="no photographs"):
         write(tmp_path / "out", plan)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(MediaError, match="absent: cannot be read"):
+        own_photos(tmp_path / "absent")
     (own / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(MediaError, match=r"broken\.jpg: cannot be read"):
+    with pytest.raises(MediaError, match=r"broken\.jpg: "):
         piece(np.random.default_rng(0), 64, "broken.jpg", str(own))
 
 

@@ -9,7 +9,7 @@ from q_align.data.generate.sets import Plan, write
 
 # The distortions that everyone has met.
 COMMON = ("blur", "noise", "jpeg", "rescale", "quantise", "contrast", "exposure")
-# quickstart takes half a minute on two cores, pretrain and large together made the packaged weights.
+# quickstart takes half a minute on two cores; scripts/train_nano.sh learns from pretrain; large has grids of tiles.
 PRESETS: dict[str, Plan] = {
     "tiny": Plan(contents=6, per_content=4, size=64, aesthetics=0.2, clips=0.2, test=0.3),
     "quickstart": Plan(contents=420, per_content=12, size=160, types=COMMON, mixtures=0, aesthetics=0, clips=0),

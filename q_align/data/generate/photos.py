@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from q_align.data.generate.distort import between
 from q_align.data.generate.scenes import develop
-from q_align.errors import MediaError, QAlignError, require
+from q_align.errors import MediaError, require
+from q_align.media import open_image
+from q_align.media.expand import IMAGE_SUFFIXES, folders
 
 # name -> (package, file inside it)
 PHOTOS: dict[str, tuple[str, str]] = {
@@ -33,21 +36,21 @@ PHOTOS: dict[str, tuple[str, str]] = {
 TEST_PHOTOS = ("coffee", "china", "rocket", "chelsea", "gravel")
 
 
-# Endings of the pictures in a folder of one's own.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
 def own_photos(folder: str | Path) -> list[str]:
     """Photographs in a folder and below it, as paths within it, sorted.
 
     Raises:
-        QAlignError: when there is none.
+        MediaError: when there is none, or a folder cannot be read.
     """
+    errors: list[OSError] = []
     root = Path(folder)
-    found = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise QAlignError(f"{root}: no photographs ({', '.join(SUFFIXES)}) in this folder")
-    return found
+    found = [Path(place, name) for place, names in folders(root, errors) for name in names]
+    if errors:
+        raise MediaError(f"{root}: cannot be read ({errors[0]})")
+    photos = sorted(p.relative_to(root).as_posix() for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not photos:
+        raise MediaError(f"{root}: no photographs in this folder")
+    return photos
 
 
 def held_out(name: str, share: float) -> bool:
@@ -56,44 +59,50 @@ def held_out(name: str, share: float) -> bool:
 
 
 @lru_cache(maxsize=32)
-def photo(name: str, folder: str = "") -> Image.Image:
-    """One photograph in RGB: a packaged one, or a path within `folder`.
+def photo(name: str) -> Image.Image:
+    """One packaged photograph in RGB.
 
     Raises:
         MissingExtraError: when its package is not installed.
-        MediaError: when it cannot be read.
     """
-    if name in PHOTOS:
-        package, file = PHOTOS[name]
-        path = Path(require(package, extra="generate").__path__[0]) / file
-    else:
-        path = Path(folder) / name
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise MediaError(f"{path}: cannot be read as a photograph ({error})") from error
+    package, file = PHOTOS[name]
+    folder = require(package, extra="generate").__path__[0]
+    with Image.open(Path(folder) / file) as image:
+        return image.convert("RGB")
 
 
 def piece(rng: np.random.Generator, size: int, name: str, folder: str = "") -> np.ndarray:
-    """A square piece (size, size, 3) uint8: shrunk (so that it is sharp), moved, mirrored, its tones varied."""
-    image = photo(name, folder)
+    """A square piece (size, size, 3) uint8: shrunk (so that it is sharp), moved, mirrored, its tones varied.
+
+    Args:
+        rng: of the place and the changes.
+        size: side of the piece.
+        name: of PHOTOS, or a path within `folder`.
+        folder: of one's own photographs.
+
+    Raises:
+        MissingExtraError: when the package of a packaged one is not installed.
+        MediaError: when one's own cannot be read.
+    """
+    packaged = name in PHOTOS
+    # one's own are not kept: there may be thousands, of tens of megapixels
+    image = photo(name) if packaged else open_image(Path(folder) / name)
     side = min(image.size)
     # at least 1.25: what a sensor's filter and the file's own compression softened becomes sharp again
-    if name in PHOTOS:
-        wide, high = (float(np.clip(size * rng.uniform(1.25, 2.2), min(size, side), side)) for _ in range(2))
-    else:
+    low, high = 1.25, 2.2
+    if not packaged:
         # a large photograph is seen from near and from afar, and is softer in its single pixels
-        near = max(1.25, side / 1200)
-        shrink = near * max(1.0, min(side / size, 6.0) / near) ** rng.uniform(0, 1)
-        wide, high = (float(np.clip(size * shrink * rng.uniform(0.9, 1.1), min(size, side), side)) for _ in range(2))
+        near = max(low, side / 1200)
+        shrink = between(near, max(near, min(side / size, 6.0)), rng.random())
+        low, high = 0.9 * shrink, 1.1 * shrink
+    wide, high = (float(np.clip(size * rng.uniform(low, high), min(size, side), side)) for _ in range(2))
     left = rng.uniform(0, image.width - wide)
     top = rng.uniform(0, image.height - high)
     cut = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
     pixels = np.asarray(cut, np.float32) / 255
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
-    if name not in PHOTOS and rng.random() < 0.4:
+    if not packaged and rng.random() < 0.4:
         # as it was taken: mist and dusk are not faults
         return (pixels * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.5:
