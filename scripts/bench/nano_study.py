@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 from scipy.stats import spearmanr
 
 from q_align import Scorer
-from q_align.data.generate.distort import DEPTH, DISTORTIONS, distort
+from q_align.data.generate.damage import damage
+from q_align.data.generate.distort import DISTORTIONS, distort
 from q_align.data.generate.photos import TEST_PHOTOS, piece
 from q_align.data.generate.scenes import SCENES, scene
 from q_align.types import Item
@@ -36,15 +37,16 @@ def pictures(count: int, size: int) -> list[tuple[str, np.ndarray]]:
 
 
 def study(model: str, count: int, size: int) -> tuple[dict, list]:
-    keys, items = [], []
+    keys, items, lost = [], [], []
     for number, (source, picture) in enumerate(pictures(count, size)):
         for kind in (*DISTORTIONS, "mixture"):
             for strength in STRENGTHS:
                 changed = distort(picture, kind, strength, SEED + number)
                 keys.append((number, source, kind, strength))
+                lost.append(damage(picture, changed, kind, strength, SEED + number))
                 items.append(Item(str(len(items)), Image.fromarray(changed), "iqa"))
     scores = np.array([s.value for s in Scorer.from_pretrained(model).stream(items)])
-    meant = np.array([5 - 4 * k[3] * DEPTH.get(k[2], 1.0) for k in keys])
+    meant = 5 - 4 * np.array(lost)
     kinds = np.array([k[2] for k in keys])
     rungs = scores.reshape(-1, len(STRENGTHS))
     fall = np.diff(rungs, axis=1) < 0

@@ -226,8 +226,6 @@ DISTORTIONS: dict[str, Distortion] = {
         jpeg2000, h264, h265, stream, quantise, contrast, exposure, saturation, haze, oversharpen, interlace, ringing,
     )
 }  # fmt: skip
-# Strength 1 of these is bad, but not ruin: people forgive tones sooner than lost detail.
-DEPTH = {"contrast": 0.85, "exposure": 0.95, "saturation": 0.65, "haze": 0.85}
 # Where several meet, they come in this order: optics, sensor, processing, coding.
 ORDER = (
     ("lens_blur", "motion_blur", "haze", "blur"),
@@ -237,12 +235,17 @@ ORDER = (
 )
 
 
-def mixture(x: Array, s: float, rng: np.random.Generator) -> Array:
-    """Two to four distortions one after the other, sharing the strength."""
+def recipe(s: float, rng: np.random.Generator) -> list[tuple[str, float, int]]:
+    """Two to four distortions that share the strength, in their order: name, strength and seed of each."""
     stages = sorted(rng.permutation(len(ORDER))[: rng.integers(2, len(ORDER) + 1)])
     names = [str(rng.choice(ORDER[stage])) for stage in stages]
-    seeds = rng.integers(2**32, size=len(names))
-    for name, part, seed in zip(names, split(s, rng.dirichlet(np.full(len(names), 1.5)).tolist()), seeds, strict=True):
+    seeds = [int(seed) for seed in rng.integers(2**32, size=len(names))]
+    return list(zip(names, split(s, rng.dirichlet(np.full(len(names), 1.5)).tolist()), seeds, strict=True))
+
+
+def mixture(x: Array, s: float, rng: np.random.Generator) -> Array:
+    """Several distortions one after the other."""
+    for name, part, seed in recipe(s, rng):
         x = np.clip(DISTORTIONS[name](x, part, np.random.default_rng(seed)), 0, 1)
     return x
 

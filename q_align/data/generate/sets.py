@@ -20,7 +20,8 @@ from PIL import Image
 
 from q_align.data.generate.aesthetics import composed, pair
 from q_align.data.generate.clips import FAULTS, clip
-from q_align.data.generate.distort import DEPTH, DISTORTIONS, distort
+from q_align.data.generate.damage import damage
+from q_align.data.generate.distort import DISTORTIONS, distort
 from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, own_photos, piece
 from q_align.data.generate.raters import Panel
 from q_align.data.generate.scenes import SCENES, scene
@@ -152,10 +153,12 @@ def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
         name = "mixture" if rng.random() < plan.mixtures else str(order[i % len(order)])
         # strengths under a twentieth are invisible: those pictures are flawless ones
         name, strength = (name, float(strength)) if strength > 0.05 else ("none", 0.0)
-        changed = distort(picture, name, strength, int(rng.integers(2**32)))
+        seed = int(rng.integers(2**32))
+        changed = distort(picture, name, strength, seed)
+        lost = damage(picture, changed, name, strength, seed)
         file = f"media/q{job.number:05d}_{i:02d}.jpg"
         save(changed, folder / file)
-        rows.append(rated(plan, job, file, name, strength, 1 - strength * DEPTH.get(name, 1.0), rng))
+        rows.append(rated(plan, job, file, name, strength, 1 - lost, rng))
     return rows
 
 
@@ -168,8 +171,11 @@ def tastes(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list
         strength = float(rng.random() ** 2) if rng.random() < 0.3 else 0.0
         name = str(rng.choice([*plan.types, "mixture"])) if strength else "none"
         file = f"media/a{job.number:05d}_{i:02d}.jpg"
-        save(distort(picture, name, strength, int(rng.integers(2**32))), folder / file)
-        rows.append(rated(plan, job, file, "composition", 1 - worth, worth * (1 - 0.6 * strength), rng))
+        seed = int(rng.integers(2**32))
+        changed = distort(picture, name, strength, seed)
+        save(changed, folder / file)
+        lost = damage(picture, changed, name, strength, seed)
+        rows.append(rated(plan, job, file, "composition", 1 - worth, worth * (1 - 0.6 * lost), rng))
     return rows
 
 
