@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import q_align
-from q_align.errors import QAlignError
+from q_align.errors import QAlignError, nearest
 from q_align.log import setup
 
 # Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
@@ -34,6 +34,15 @@ def build() -> argparse.ArgumentParser:
     return parser
 
 
+def known(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
+    """Options of the command and sub-command that the words name."""
+    found = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found.update(*(known(action.choices[word], words) for word in words if word in action.choices))
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0 only if nothing failed, 1 on failure, 2 on wrong usage, 130 when interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -44,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build()
     args, rest = parser.parse_known_args(words)
     if rest and not getattr(args, "takes_overrides", False):
-        parser.error(f"unknown arguments: {' '.join(rest)} (q-align {args.command} --help lists the known ones)")
+        meant = nearest(rest[0].partition("=")[0], known(parser, words)) if rest[0].startswith("-") else ""
+        parser.error(f"unknown arguments: {' '.join(rest)}{meant} (q-align {args.command} --help lists the known ones)")
     args.overrides = rest
     try:
         code = args.run(args)

@@ -49,6 +49,23 @@ def test_unknown_options_of_other_commands_are_usage_errors() -> None:
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["score", "--tsk", "iaa", "x.jpg"], "--task"),
+        (["score", "x.jpg", "--batch_size=3"], "--batch-size"),
+        (["data", "inspect", "x.csv", "--jsn"], "--json"),
+    ],
+)
+def test_a_misspelt_option_is_told_the_nearest_one(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert f"(did you mean '{meant}'?)" in capsys.readouterr().err
+
+
 def test_every_key_is_explained() -> None:
     lines = describe(RunConfig)
     assert any(line.startswith("data.sets[].mos_range = None  #") for line in lines)

@@ -96,8 +96,10 @@ def rescale(x: Array, s: float, rng: np.random.Generator) -> Array:
 def pixelate(x: Array, s: float, rng: np.random.Generator) -> Array:
     factor = between(1.15, 10.0, s)
     height, width = x.shape[:2]
-    small = resize(x, round(width / factor), round(height / factor), Image.Resampling.BOX)
-    return resize(small, width, height, Image.Resampling.NEAREST)
+    # blocks of less than two pixels come out uneven, and look worse than larger ones: those of two, the fainter
+    block = max(factor, 2.0)
+    small = resize(x, round(width / block), round(height / block), Image.Resampling.BOX)
+    return x + (resize(small, width, height, Image.Resampling.NEAREST) - x) * min(1.0, factor - 1)
 
 
 def noise(x: Array, s: float, rng: np.random.Generator) -> Array:
