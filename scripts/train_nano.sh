@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the packaged weights of nano from nothing: generated media only, three stages, then float16 into the package.
-# bash scripts/train_nano.sh [OUT]; some three hours on one core by the rate of its steps. docs/nano.md holds the numbers.
+# Makes the packaged weights of nano from nothing: generated media only, four stages, then float16 into the package.
+# bash scripts/train_nano.sh [OUT]; three and a half hours on one core by the rate of its steps. docs/nano.md holds the numbers.
 # PHOTOS=DIR names a folder of sharp photographs in place of the free ones that scripts/free_photos.sh fetches.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,5 +24,9 @@ photos=${PHOTOS:-$out/photos}
 [ -f "$out/long/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/wide" --data.train "$out/data/labels.csv" --train.output_dir "$out/long" --train.resume true \
   --train.epochs 10 --train.schedule constant_with_warmup --train.lr 7e-4 --train.average 4 --train.seed 1
-.venv/bin/python scripts/pack_nano.py "$out/long" q_align/model/nano/weights
+# and down to nothing from there
+[ -f "$out/last/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
+  --model.path "$out/long" --data.train "$out/data/labels.csv" --train.output_dir "$out/last" --train.resume true \
+  --train.epochs 3 --train.lr 5e-4 --train.seed 2
+.venv/bin/python scripts/pack_nano.py "$out/last" q_align/model/nano/weights
 "$q" evaluate --model nano --data "$out/data/labels.csv" --split test --output "$out/evaluation"
