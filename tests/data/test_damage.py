@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from q_align.data.generate.damage import DEPTH, damage, difference, together
+from q_align.data.generate.damage import DEPTH, damage, difference, gradient, together
 from q_align.data.generate.distort import DISTORTIONS, distort, recipe
 from q_align.data.generate.photos import piece
 
@@ -78,10 +78,10 @@ def test_stronger_mixtures_are_worse_and_stay_in_range(picture, seed):
 
 
 def test_difference_by_hand(picture):
-    assert difference(picture, picture) == 0
+    assert difference(gradient(picture), gradient(picture)) == 0
     flat = np.full((6, 12, 3), 128, np.uint8)
     edge = flat.copy()
     edge[:, 6:] = 255
     # two of the six columns of the halved picture see the edge, their gradient is 127 / 255
     lost = 1 - 0.0026 / ((127 / 255) ** 2 + 0.0026)
-    assert difference(flat, edge) == pytest.approx(2 / 6 * lost, rel=1e-5)
+    assert difference(gradient(flat), gradient(edge)) == pytest.approx(2 / 6 * lost, rel=1e-5)
