@@ -14,7 +14,7 @@ from q_align.data.generate import PRESETS, Plan, write
 from q_align.data.generate.distort import DISTORTIONS, distort, split
 from q_align.data.generate.photos import PHOTOS, TEST_PHOTOS, held_out, own_photos, photo, piece
 from q_align.data.generate.raters import Panel
-from q_align.data.generate.scenes import SCENES, scene
+from q_align.data.generate.scenes import SCENES, colourfulness, scene
 from q_align.data.generate.sets import schedule
 from q_align.errors import MediaError, QAlignError
 
@@ -82,6 +82,18 @@ def test_ladders_fall(name):
     assert far[0] == 0
     assert far[1] < far[2] < far[3]
     assert np.array_equal(steps[2], distort(picture, name, 0.5, seed=3))
+
+
+@pytest.mark.parametrize(("name", "spread"), [("exposure", 0.03), ("saturation", 0.08)])
+def test_wrong_tones_end_alike_whatever_the_picture(name, spread):
+    """Strength is told by what is seen: at its end a dark or pale picture is as wrong as a light or colourful one."""
+    seed = next(s for s in range(9) if np.random.default_rng(s).random() > 0.5)  # of exposure: the dark end
+    look = {"exposure": lambda x: x.mean(), "saturation": colourfulness}[name]
+    plain = piece(np.random.default_rng(1), 96, "coffee").astype(np.float32) / 255
+    faint = {"exposure": plain**1.6, "saturation": plain.mean(-1, keepdims=True) * 0.5 + plain * 0.5}[name]
+    before = abs(look(plain) - look(faint))
+    ends = [look(distort((x * 255).astype(np.uint8), name, 1.0, seed).astype(np.float32) / 255) for x in (plain, faint)]
+    assert abs(ends[0] - ends[1]) < min(spread, before)
 
 
 @pytest.mark.parametrize("kind", SCENES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -108,6 +109,17 @@ def test_every_parameter_gets_a_gradient():
     predict(backbone.model, backbone.encoder(taught), backbone.encoder.level_ids, 2).nll.sum().backward()
     still = [n for n, p in backbone.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
+
+
+def test_a_network_without_tones_is_one_of_before(nano, tmp_path):
+    old = build(seed=1, tones=0)
+    old.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["tones"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    again = Backbone.from_pretrained(str(tmp_path))
+    assert again.model.vision.tones is None and nano.model.vision.tones is not None
+    assert torch.equal(logp(again, RAGGED).level_logp, logp(old, RAGGED).level_logp)
 
 
 def test_pixels_get_a_gradient(nano):

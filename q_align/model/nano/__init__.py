@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "load"]
 
+# Of new networks. Those saved before there was such a branch have none, which is the default of `NanoShape`.
+TONES = 32
+
 
 def build(seed: int = 0, **overrides: Any) -> Backbone:
     """A nano model with random weights.
@@ -37,7 +40,7 @@ def build(seed: int = 0, **overrides: Any) -> Backbone:
 
     card = ModelCard(family="nano", tasks=("iqa", "iaa", "vqa"), prompt=PROMPT)
     tokenizer = make_tokenizer()
-    config = NanoConfig(**{"vocab_size": tokenizer.get_vocab_size(), **overrides})
+    config = NanoConfig(**{"vocab_size": tokenizer.get_vocab_size(), "tones": TONES, **overrides})
     encoder = NanoEncoder(tokenizer, card, tile=config.tile, tokens=config.pool**2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

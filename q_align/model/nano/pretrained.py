@@ -15,7 +15,7 @@ from transformers import initialization as init
 
 from q_align.model.nano.network import Body
 from q_align.model.nano.shape import NanoShape
-from q_align.model.nano.vision import Place
+from q_align.model.nano.vision import Hinges, Place
 
 
 class NanoConfig(PretrainedConfig):
@@ -70,6 +70,10 @@ class NanoForRating(Body, PreTrainedModel):
                 sharp.data.sub_(sharp.data.mean((2, 3), keepdim=True)).mul_(3)
         elif isinstance(module, Place):
             init.zeros_(module.weight)
+        elif isinstance(module, Hinges):
+            init.normal_(module.weight, std=0.6)
+            init.uniform_(module.bias, -1.5, 1.5)
+            return
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):

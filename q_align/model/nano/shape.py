@@ -13,6 +13,7 @@ class NanoShape:
     vocab_size: rows of the embedding and of the output head.
     channels: width of each vision stage; the first one runs at full resolution, each next one halves it.
     blocks: residual blocks after each stage.
+    tones: width of the pixel-by-pixel branch for tones and colours; 0: none.
     hidden, layers, heads, mlp: the decoder.
     tile: side in pixels of the largest piece that the vision encoder sees at once.
     pool: each tile becomes pool x pool visual tokens.
@@ -22,6 +23,7 @@ class NanoShape:
     vocab_size: int
     channels: tuple[int, ...] = (16, 32, 48, 96, 160)
     blocks: tuple[int, ...] = (0, 0, 0, 1, 2)
+    tones: int = 0
     hidden: int = 128
     layers: int = 2
     heads: int = 4
@@ -29,6 +31,11 @@ class NanoShape:
     tile: int = 224
     pool: int = 2
     image_id: int = 3
+
+    @property
+    def statistics(self) -> int:
+        """Numbers that sum up a region of a tile: mean and spread of each feature."""
+        return 2 * (sum(self.channels[1:]) + self.tones)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> NanoShape:

@@ -86,11 +86,28 @@ def merged(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
     return fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
+class Hinges(nn.Linear):
+    """Begins with its kinks spread over the range of tones, so that their means tell a histogram."""
+
+
+class Tones(nn.Module):
+    """Two layers on single pixels, one of 4 x 4: shares of white, black and garish, which convolutions hardly count."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.inner = Hinges(3, width)
+        self.outer = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.inner(x[:, :, ::4, ::4].permute(0, 2, 3, 1)))
+        return F.relu(self.outer(x)).permute(0, 3, 1, 2)
+
+
 class Vision(nn.Module):
     """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, F).
 
-    Every stage but the first is summed up, not only the last: fine stages tell noise and coding, coarse ones blur and
-    tones, and all of them get their gradient at once.
+    Every stage but the first is summed up, not only the last: fine stages tell noise and coding, coarse ones blur,
+    single pixels tones, and all of them get their gradient at once.
     """
 
     def __init__(self, shape: NanoShape):
@@ -99,16 +116,18 @@ class Vision(nn.Module):
         self.stages = nn.ModuleList(
             Stage(widths[i], widths[i + 1], first=i == 0, blocks=shape.blocks[i]) for i in range(len(shape.channels))
         )
+        self.tones = Tones(shape.tones) if shape.tones else None
         self.pool = shape.pool
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = (pixels * 4 - 2).contiguous(memory_format=torch.channels_last)
         found: list[Tensor] = []
+        tones = self.sum_up(self.tones(x)) if self.tones is not None else ()
         for number, stage in enumerate(self.stages):
             x = stage(x)
             if number:
                 found += self.sum_up(x)
-        return torch.cat(found, 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
+        return torch.cat([*found, *tones], 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
 
     def sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of (N, C, h, w) in each region, (N, C, pool, pool)."""
@@ -129,7 +148,7 @@ class Connector(nn.Module):
 
     def __init__(self, shape: NanoShape):
         super().__init__()
-        self.inner = nn.Linear(2 * sum(shape.channels[1:]), 2 * shape.hidden)
+        self.inner = nn.Linear(shape.statistics, 2 * shape.hidden)
         self.outer = nn.Linear(2 * shape.hidden, shape.hidden)
         self.place = Place(PLACE, shape.hidden, bias=False)
 
