@@ -52,4 +52,4 @@ def test_untuned_scores_agree_with_people(scorer, shared):
 
 
 # SRCC of the test split of avt_h265 without any tuning (docs/nano.md), less a margin for other machines.
-FLOOR = 0.85
+FLOOR = 0.86
