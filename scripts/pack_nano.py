@@ -38,6 +38,8 @@ def pictures(backbone: Backbone, labels: Path, count: int, root: Path) -> Iterat
     """Pixels of training pictures as the encoder cuts them, (BATCH, 3, h, w) in 0..1."""
     with labels.open(newline="", encoding="utf-8") as file:
         names = [row["image"] for row in csv.DictReader(file) if row["split"] == "train" and row["task"] == "iqa"]
+    if len(names) < BATCH:
+        raise SystemExit(f"{labels}: {len(names)} training pictures; the normalisation wants {BATCH} or more")
     random.Random(0).shuffle(names)
     for start in range(0, min(count, len(names)) - BATCH + 1, BATCH):
         frames = (open_image(root / name) for name in names[start : start + BATCH])
