@@ -8,7 +8,6 @@ Of several checkpoints of one run it takes the mean of the weights. Then whole p
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import random
 import tempfile
@@ -18,9 +17,10 @@ from pathlib import Path
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
+from q_align.data.labels import Labels
+from q_align.data.sources import read_labels
 from q_align.media import open_image
 from q_align.model.backbone import Backbone
-from q_align.tasks import TASKS
 from q_align.train.average import average
 from q_align.types import Turn
 
@@ -31,27 +31,27 @@ ABOUT = {
     "them), graded distortions, simulated raters; no person's opinion",
     "limits": "a demonstration and a base for fine-tuning; docs/nano.md says where it fails",
 }
-BATCH = 32
+PICTURES, BATCH = 6400, 32
 
 
-def pictures(backbone: Backbone, labels: Path, count: int, root: Path) -> Iterator[Tensor]:
-    """Pixels of training pictures as the encoder cuts them, (BATCH, 3, h, w) in 0..1."""
-    with labels.open(newline="", encoding="utf-8") as file:
-        names = [row["image"] for row in csv.DictReader(file) if row["split"] == "train" and row["task"] == "iqa"]
-    if len(names) < BATCH:
-        raise SystemExit(f"{labels}: {len(names)} training pictures; the normalisation wants {BATCH} or more")
-    random.Random(0).shuffle(names)
-    for start in range(0, min(count, len(names)) - BATCH + 1, BATCH):
-        frames = (open_image(root / name) for name in names[start : start + BATCH])
-        turns = [Turn([frame], TASKS["iqa"].question, TASKS["iqa"].stem, None) for frame in frames]
+def pictures(backbone: Backbone, labels: Labels) -> Iterator[Tensor]:
+    """Pixels of training stills, all of one size, as the encoder cuts them: (BATCH, 3, h, w) in 0..1."""
+    taught = labels.split("train")
+    stills = taught.column("media")[taught.column("task") == "iqa"].tolist()
+    if len(stills) < BATCH:
+        raise SystemExit(f"{labels.source}: {len(stills)} training pictures; the normalisation wants {BATCH} or more")
+    random.Random(0).shuffle(stills)
+    for start in range(0, min(PICTURES, len(stills)) - BATCH + 1, BATCH):
+        frames = (open_image(path) for path in stills[start : start + BATCH])
+        turns = [Turn([frame], backbone.card.question("iqa"), backbone.card.stem("iqa")) for frame in frames]
         yield backbone.encoder(turns)["pixel_values"].float() / 255
 
 
-def pack(checkpoints: list[str], target: str, labels: Path, count: int, root: Path) -> None:
+def pack(checkpoints: list[str], target: str, labels: Labels) -> None:
     with tempfile.TemporaryDirectory() as place:
         backbone = Backbone.from_pretrained(average([Path(c) for c in checkpoints], Path(place) / "mean"))
-    # Those of training are of windows and of weights that moved: Izmailov et al. 2018, section 3.2
-    update_bn(pictures(backbone, labels, count, root), backbone.model.vision)
+    # those of training are of windows and of weights that moved: Izmailov et al. 2018, section 3.2
+    update_bn(pictures(backbone, labels), backbone.model.vision)
     backbone.model.half()
     # the last stage's data stand for all; names and paths of the training machine mean nothing elsewhere
     taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
@@ -66,8 +66,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+")
     parser.add_argument("target")
-    parser.add_argument("--labels", type=Path, required=True, help="of the generated set that the weights learned from")
-    parser.add_argument("--media-root", type=Path, help="folder of its media; default: that of the labels")
-    parser.add_argument("--count", type=int, default=6400, help="pictures to settle the normalisation by")
+    parser.add_argument("--labels", required=True, help="of the generated set that the weights learned from")
+    parser.add_argument("--media-root", help="folder of its media; default: that of the labels")
     args = parser.parse_args()
-    pack(args.checkpoints, args.target, args.labels, args.count, args.media_root or args.labels.parent)
+    pack(args.checkpoints, args.target, read_labels(args.labels, media_root=args.media_root))

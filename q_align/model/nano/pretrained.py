@@ -73,7 +73,6 @@ class NanoForRating(Body, PreTrainedModel):
         elif isinstance(module, Hinges):
             init.normal_(module.weight, std=0.6)
             init.uniform_(module.bias, -1.5, 1.5)
-            return
         elif isinstance(module, nn.Linear):
             init.normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
@@ -85,5 +84,5 @@ class NanoForRating(Body, PreTrainedModel):
         elif isinstance(module, nn.RMSNorm):
             init.ones_(module.weight)
         bias = getattr(module, "bias", None)
-        if bias is not None:
+        if bias is not None and not isinstance(module, Hinges):
             init.zeros_(bias)

@@ -120,14 +120,16 @@ class Vision(nn.Module):
         self.pool = shape.pool
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = (pixels * 4 - 2).contiguous(memory_format=torch.channels_last)
+        pixels = (pixels * 4 - 2).contiguous(memory_format=torch.channels_last)
         found: list[Tensor] = []
-        tones = self.sum_up(self.tones(x)) if self.tones is not None else ()
+        x = pixels
         for number, stage in enumerate(self.stages):
             x = stage(x)
             if number:
                 found += self.sum_up(x)
-        return torch.cat([*found, *tones], 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
+        if self.tones is not None:
+            found += self.sum_up(self.tones(pixels))
+        return torch.cat(found, 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
 
     def sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of (N, C, h, w) in each region, (N, C, pool, pool)."""
