@@ -100,7 +100,8 @@ class SyllabusConfig:
 @dataclass
 class TrainConfig:
     output_dir: str = ""  # folder of the run: config.yaml, checkpoints, the best model
-    epochs: float = 3.0
+    epochs: float = 3.0  # of each run
+    runs: int = 1  # so many runs from the same start, one after the other; their mean with train.average
     max_steps: int = -1  # overrides epochs where positive
     batch_size: int = 8  # media per device and step
     accumulate: int = 1  # steps per update
@@ -121,7 +122,7 @@ class TrainConfig:
     eval_every: float = 1.0  # epochs between evaluations, each with a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
     keep: int = 2  # best checkpoints kept (by SRCC); the last one is kept besides
-    average: int = 1  # the model is the mean of the weights of so many last checkpoints; 1: the best checkpoint itself
+    average: int = 1  # the model is the mean of the weights of so many last checkpoints of each run; 1: the best one
     log_every: int = 10  # steps
     report_to: list[Literal["tensorboard", "wandb"]] = field(
         default_factory=lambda: ["tensorboard"]
@@ -209,6 +210,7 @@ def _check_values(config: RunConfig) -> None:
         (train.eval_every > 0, "train.eval_every", train.eval_every, "positive"),
         (train.keep > 0, "train.keep", train.keep, "positive"),
         (train.average > 0, "train.average", train.average, "positive"),
+        (train.runs > 0, "train.runs", train.runs, "positive"),
         (0 <= train.warmup < 1, "train.warmup", train.warmup, "a share in [0, 1)"),
         (0 <= data.val_share < 1, "data.val_share", data.val_share, "a share in [0, 1)"),
         (train.workers >= 0, "train.workers", train.workers, "0 or more"),
@@ -229,6 +231,13 @@ def _check_values(config: RunConfig) -> None:
     for fine, key, value, wanted in checks:
         if not fine:
             raise ConfigError(f"{key} must be {wanted}, got {value}")
+    if train.runs > 1:
+        if train.max_steps > 0 or train.epochs % 1:
+            raise ConfigError(
+                f"train.runs {train.runs} needs a whole number of epochs (train.epochs), and no train.max_steps"
+            )
+        if train.engine != "auto":
+            raise ConfigError(f"train.runs {train.runs} with engine {train.engine}: a shared model has one run only")
     recomputed = train.checkpointing if isinstance(train.checkpointing, list) else []
     for part in [*config.model.freeze, *config.model.lora.also_train, *train.lr_parts, *recomputed]:
         if part not in PARTS:

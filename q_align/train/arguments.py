@@ -45,7 +45,7 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     precision = _precision() if train.precision == "auto" else train.precision
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=train.epochs,
+        num_train_epochs=train.epochs * train.runs,
         max_steps=train.max_steps,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.eval_batch_size or train.batch_size,

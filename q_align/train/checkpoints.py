@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from itertools import groupby
 from pathlib import Path
 
 from q_align.errors import TrainingError
@@ -75,9 +76,15 @@ def finish(staged: Path, folder: Path) -> Path:
     return target
 
 
-def prune(folder: Path, keep: int, recent: int = 1) -> None:
-    """Removes all but the `keep` best checkpoints and the `recent` last ones."""
-    spared = {*ranked(folder)[:keep], *complete(folder)[-recent:]}
+def ends(folder: Path, count: int, length: int) -> list[Path]:
+    """The last `count` checkpoints of every run of `length` steps, by rising step."""
+    runs = groupby(complete(folder), key=lambda checkpoint: (step_of(checkpoint) - 1) // length)
+    return [checkpoint for _, run in runs for checkpoint in list(run)[-count:]]
+
+
+def prune(folder: Path, keep: int, recent: int, length: int) -> None:
+    """Removes all but the `keep` best checkpoints and the `recent` last ones of every run of `length` steps."""
+    spared = {*ranked(folder)[:keep], *ends(folder, recent, length)}
     for checkpoint in complete(folder):
         if checkpoint not in spared:
             _discard(checkpoint)

@@ -32,7 +32,7 @@ from q_align.model.numeric import ANSWERS, NUMBERS
 from q_align.model.parts import freeze, part_of
 from q_align.syllabus import answer_of, get_syllabus, pairwise
 from q_align.train.average import average
-from q_align.train.checkpoints import complete, metric_of, ranked, stage
+from q_align.train.checkpoints import ends, metric_of, ranked, stage
 from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
 from q_align.train.sets import open_sets, reader, split
@@ -61,6 +61,7 @@ def run(config: RunConfig) -> Path:
 def _run(config: RunConfig) -> Path:
     from q_align.train.arguments import training_arguments
     from q_align.train.console import Progress
+    from q_align.train.restart import Restart
     from q_align.train.stop import StopOnTerminate, TerminatedError
 
     output, start = claim(config.train.output_dir, resume=config.train.resume)
@@ -81,7 +82,10 @@ def _run(config: RunConfig) -> Path:
     warn_of_software(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
     progress, stop = Progress(), StopOnTerminate()
-    trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[progress, stop])
+    callbacks: list[Any] = [progress, stop]
+    if config.train.runs > 1:
+        callbacks.append(Restart(backbone.model, config.train.runs))
+    trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=callbacks)
     check_started(trainer.accelerator, config.train.engine, os.environ)
     if trainer.accelerator.device.type == "cpu":
         # who recomputes activations wants memory, not speed
@@ -104,7 +108,7 @@ def _run(config: RunConfig) -> Path:
     if stop.stopped_at is not None:
         raise TerminatedError(stop.stopped_at, output)
     if first:
-        _publish(output, config.train.average)
+        _publish(output, config.train.average, trainer.run_steps)
     trainer.accelerator.wait_for_everyone()
     _part()
     return output
@@ -233,6 +237,7 @@ def _trainer(
             max_bad_media=train.max_bad_media,
             keep=train.keep,
             recent=train.average,
+            runs=train.runs,
         ),
         callbacks=callbacks,
     )
@@ -259,10 +264,10 @@ def _report_broken(trainer: Any, output: Path) -> None:
         log.info("  %s", reason)
 
 
-def _publish(output: Path, count: int) -> None:
-    """Makes the run's folder a model: the best checkpoint, or the mean of the last `count`."""
+def _publish(output: Path, count: int, length: int) -> None:
+    """Makes the run's folder a model: the best checkpoint, or the mean of the last `count` of each run of `length`."""
     folder = output / CHECKPOINTS
-    taken = ranked(folder)[:1] if count == 1 else complete(folder)[-count:]
+    taken = ranked(folder)[:1] if count == 1 else ends(folder, count, length)
     if count == 1:
         publish(taken[0], output)
     else:

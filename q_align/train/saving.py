@@ -5,10 +5,14 @@ Knows how the library saves and loads; nothing of losses, ratings or data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from q_align.model.backbone import Backbone
@@ -19,18 +23,33 @@ class SavingTrainer(Trainer):
     """Every checkpoint it writes is a complete model folder (weights, tokenizer, q_align.json)."""
 
     def __init__(
-        self, backbone: Backbone, args: TrainingArguments, *, keep: int, recent: int = 1, **parts: Any
+        self, backbone: Backbone, args: TrainingArguments, *, keep: int, recent: int, runs: int, **parts: Any
     ) -> None:
         """Args:
         backbone: what is trained.
         args: of transformers.
         keep: best checkpoints kept.
-        recent: last checkpoints kept besides.
+        recent: last checkpoints of each run kept besides.
+        runs: equal parts of the training, each with a learning rate from its beginning to its end.
         parts: forwarded whole to `transformers.Trainer`.
         """
-        self.backbone, self.keep, self.recent = backbone, keep, recent
+        self.backbone, self.keep, self.recent, self.runs = backbone, keep, recent, runs
         self.staging: Path | None = None
         super().__init__(model=backbone.model, args=args, **parts)
+
+    @property
+    def run_steps(self) -> int:
+        return self.state.max_steps // self.runs
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """The library's schedule for one run, again for each."""
+        if self.runs == 1:
+            return super().create_scheduler(num_training_steps, optimizer)
+        length = num_training_steps // self.runs
+        scheduler = super().create_scheduler(length, optimizer)
+        assert isinstance(scheduler, LambdaLR)
+        scheduler.lr_lambdas = [partial(_again, rate, length) for rate in scheduler.lr_lambdas]
+        return scheduler
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.staging or super()._get_output_dir(trial))
@@ -54,7 +73,7 @@ class SavingTrainer(Trainer):
         finally:
             self.staging = None
         if self.args.should_save:
-            checkpoints.prune(folder, self.keep, self.recent)
+            checkpoints.prune(folder, self.keep, self.recent, self.run_steps)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -77,3 +96,7 @@ class SavingTrainer(Trainer):
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, local_files_only=True)
         target.load_state_dict(saved.state_dict())
+
+
+def _again(rate: Callable[[int], float], length: int, step: int) -> float:
+    return rate(step % length)

@@ -42,7 +42,8 @@ class Options:
     lr_parts: part -> learning rate, where it differs from the common one.
     max_bad_media: unreadable media tolerated before the run stops.
     keep: best checkpoints kept.
-    recent: last checkpoints kept besides.
+    recent: last checkpoints of each run kept besides.
+    runs: from the same start, see `train.restart`.
     """
 
     part_of: Callable[[str], str | None] = lambda name: None
@@ -50,6 +51,7 @@ class Options:
     max_bad_media: int = 0
     keep: int = 2
     recent: int = 1
+    runs: int = 1
 
 
 class RatingTrainer(SavingTrainer):
@@ -93,6 +95,7 @@ class RatingTrainer(SavingTrainer):
             args,
             keep=self.options.keep,
             recent=self.options.recent,
+            runs=self.options.runs,
             train_dataset=train_set,
             eval_dataset=eval_set,
             data_collator=Collator(encoder, scheme),
