@@ -234,10 +234,10 @@ def _check_values(config: RunConfig) -> None:
     if train.runs > 1:
         if train.max_steps > 0 or train.epochs % 1:
             raise ConfigError(
-                f"train.runs {train.runs} needs a whole number of epochs (train.epochs), and no train.max_steps"
+                f"train.runs {train.runs}: needs whole train.epochs and no train.max_steps; or set train.runs 1"
             )
         if train.engine != "auto":
-            raise ConfigError(f"train.runs {train.runs} with engine {train.engine}: a shared model has one run only")
+            raise ConfigError(f"train.runs {train.runs}: engine {train.engine} shares one run only; set train.runs 1")
     recomputed = train.checkpointing if isinstance(train.checkpointing, list) else []
     for part in [*config.model.freeze, *config.model.lora.also_train, *train.lr_parts, *recomputed]:
         if part not in PARTS:

@@ -79,7 +79,7 @@ def test_adapters(settle) -> None:
     "change, said",
     [
         ({"train.runs": 0}, "runs must be positive"),
-        ({"train.epochs": 1.5}, "whole number of epochs"),
+        ({"train.epochs": 1.5}, "whole train.epochs"),
         ({"train.max_steps": 10}, "no train.max_steps"),
         ({"train.engine": "zero2"}, "one run only"),
     ],
