@@ -35,6 +35,7 @@ from q_align.train.average import average
 from q_align.train.checkpoints import ends, metric_of, ranked, stage
 from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
+from q_align.train.group import before_group, leave_group
 from q_align.train.sets import open_sets, reader, split
 
 __all__ = ["run", "split"]
@@ -53,16 +54,23 @@ def run(config: RunConfig) -> Path:
     """
     require("accelerate", extra="train")
     from q_align.train.console import tidy
+    from q_align.train.stop import TerminatedError
 
     with tidy():
-        return _run(config)
+        before_group(os.environ)
+        output, stopped_at = _run(config)
+        leave_group()
+    if stopped_at is not None:
+        raise TerminatedError(stopped_at, output)
+    return output
 
 
-def _run(config: RunConfig) -> Path:
+def _run(config: RunConfig) -> tuple[Path, int | None]:
+    """The run folder, and the step at which SIGTERM ended the run."""
     from q_align.train.arguments import training_arguments
     from q_align.train.console import Progress
     from q_align.train.restart import Restart
-    from q_align.train.stop import StopOnTerminate, TerminatedError
+    from q_align.train.stop import StopOnTerminate
 
     output, start = claim(config.train.output_dir, resume=config.train.resume)
     card = dataclasses.replace(read_card(config.model.path), levels=config.scheme(), media=config.media)
@@ -105,21 +113,10 @@ def _run(config: RunConfig) -> Path:
         if first:
             _keep_history(trainer.state.log_history, output / "log_history.json")
     _report_broken(trainer, output)
-    if stop.stopped_at is not None:
-        raise TerminatedError(stop.stopped_at, output)
-    if first:
+    if stop.stopped_at is None and first:
         _publish(output, config.train.average, trainer.run_steps)
     trainer.accelerator.wait_for_everyone()
-    _part()
-    return output
-
-
-def _part() -> None:
-    """Leaves the other processes in good order: a group that is still there when Python ends may abort the process."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    return output, stop.stopped_at
 
 
 def _taught(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> ModelCard:
