@@ -10,6 +10,7 @@ from typing import Any
 from q_align.config import RunConfig
 from q_align.errors import ConfigError, require
 from q_align.train.engine import check_launch, engine_settings
+from q_align.train.group import before_group
 
 
 def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate: bool) -> Any:
@@ -43,6 +44,8 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     os.environ.setdefault("WANDB_PROJECT", "q_align")
     os.environ.setdefault("WANDB_DIR", str(folder.parent))
     precision = _precision() if train.precision == "auto" else train.precision
+    if world > 1:
+        before_group()  # TrainingArguments joins the other processes
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=train.epochs * train.runs,

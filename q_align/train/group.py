@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
 # Their functions take the group there is when they are imported as a default, and keep it for ever. A distributed run
 # imports them anyway; where no group is there yet, they take none.
 KEEPERS = ("torch.distributed.nn", "deepspeed")
-SETTLE = 0.1  # seconds; a thread that has done its work needs its turn, no more
+SETTLE = 0.1  # seconds; a thread whose work is done needs its turn, no more
 
 
-def before_group(environ: Mapping[str, str]) -> None:
-    """Imports, before a launched process joins the others, what would keep their group."""
-    if int(environ.get("WORLD_SIZE", "1")) > 1:
-        for name in KEEPERS:
-            if find_spec(name):
-                import_module(name)
+def before_group() -> None:
+    """Imports, before this process joins others, what would keep their group."""
+    for name in KEEPERS:
+        if find_spec(name):
+            import_module(name)
 
 
 def leave_group() -> None:
     """Leaves the other processes in good order. Nothing may hold the trainer any more, whose model holds the group.
 
     With plain data parallelism the group's threads have ended when this returns. DeepSpeed and FSDP keep the group in
-    their own objects; their threads have released what they held.
+    objects of their own; its threads get a moment to release what they hold.
     """
     from torch import distributed
 

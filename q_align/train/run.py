@@ -35,7 +35,7 @@ from q_align.train.average import average
 from q_align.train.checkpoints import ends, metric_of, ranked, stage
 from q_align.train.engine import check_started, plain_memory, plain_names
 from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
-from q_align.train.group import before_group, leave_group
+from q_align.train.group import leave_group
 from q_align.train.sets import open_sets, reader, split
 
 __all__ = ["run", "split"]
@@ -57,7 +57,6 @@ def run(config: RunConfig) -> Path:
     from q_align.train.stop import TerminatedError
 
     with tidy():
-        before_group(os.environ)
         output, stopped_at = _run(config)
         leave_group()
     if stopped_at is not None:
