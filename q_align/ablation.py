@@ -1,7 +1,7 @@
-"""Ablation: one model, data and number of steps under each syllabus, several seeds, one table of means and spreads.
+"""Ablation: one model, data and number of steps under each loss, several seeds, one table of means and spreads.
 
 Makes its own rated media, so anybody can repeat it without downloads. Knows training and scoring as wholes; what a
-syllabus does is none of its business. Finished runs are kept: started again, it goes on where it stopped.
+loss does is none of its business. Finished runs are kept: started again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from q_align.config import RunConfig, resolve
-from q_align.data.sources import read_labels
+from q_align.config.schema import RunConfig, resolve
+from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
 from q_align.evaluate.metrics import plcc, srcc
 from q_align.log import log, setup
@@ -32,7 +32,7 @@ class Plan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.data.generate.Plan`; every variant is tested on all of them.
+        sets: name -> keyword arguments of `q_align.synthetic.Plan`; every variant is tested on all of them.
         seeds: one run of every variant for each.
         model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
@@ -118,7 +118,7 @@ def table(rows: Sequence[dict[str, Any]], variants: Sequence[str], sets: Sequenc
 def _start(folder: Path, seed: int, shape: dict[str, Any]) -> Path:
     """The checkpoint that the runs of one seed start from."""
     if not folder.is_dir():
-        from q_align.model.nano import build
+        from q_align.models.nano import build
 
         build(seed, **shape).save(folder)
     return folder
@@ -165,8 +165,8 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
-    from q_align.data.generate import Plan as Media
-    from q_align.data.generate import write
+    from q_align.synthetic import Plan as Media
+    from q_align.synthetic import write
 
     made = folder / "labels.csv"
     if made.is_file():

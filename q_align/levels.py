@@ -159,7 +159,7 @@ class LevelScheme:
         return np.sqrt(np.maximum(variance, 0.0))
 
     def numbers(self) -> list[str]:
-        """What a model that says numbers can say (syllabus `numeric`): STEPS + 1 texts in one format, lowest first."""
+        """What a model that says numbers can say (loss `numeric`): STEPS + 1 texts in one format, lowest first."""
         step = (self.high - self.low) / STEPS
         digits = next((d for d in range(8) if round(step, d) == round(step, 8)), 8)
         return [f"{self.low + i * step:.{digits}f}" for i in range(STEPS + 1)]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the embedded model from scratch under each syllabus, several seeds each, on the same generated data, and writes
+# Trains the embedded model from scratch under each loss, several seeds each, on the same generated data, and writes
 # one table with means and spreads (docs/ablation.md says what came out). About two hours on two cores; finished runs
 # are kept, so it can be stopped and started again. Other plans: bash scripts/ablate.sh OUTPUT PLAN.yaml
 set -euo pipefail

@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 from train_parallel import make_model, make_set
 
-from q_align.config import RunConfig, resolve
+from q_align.config.schema import RunConfig, resolve
 from q_align.train import trainer  # noqa: F401  (imported before the forks, with all that it needs)
 from q_align.train.run import run
 

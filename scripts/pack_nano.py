@@ -1,6 +1,6 @@
 """Writes a trained nano into the package: float16 weights, tokenizer, and a card that says what they are.
 
-python scripts/pack_nano.py CHECKPOINT [CHECKPOINT ...] q_align/model/nano/weights --labels GENERATED/labels.csv
+python scripts/pack_nano.py CHECKPOINT [CHECKPOINT ...] q_align/models/nano/weights --labels GENERATED/labels.csv
 
 Of several checkpoints of one run it takes the mean of the weights. Then whole pictures settle the normalisation.
 """
@@ -17,10 +17,10 @@ from pathlib import Path
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
+from q_align.data.label_files import read_labels
 from q_align.data.labels import Labels
-from q_align.data.sources import read_labels
 from q_align.media import open_image
-from q_align.model.backbone import Backbone
+from q_align.models.backbone import Backbone
 from q_align.train.average import average
 from q_align.types import Turn
 

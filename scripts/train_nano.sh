@@ -28,5 +28,5 @@ photos=${PHOTOS:-$out/photos}
 [ -f "$out/last/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/long" --data.train "$out/data/labels.csv" --train.output_dir "$out/last" --train.resume true \
   --train.epochs 2 --train.eval_every 2 --train.lr 5e-4 --train.seed 2
-.venv/bin/python scripts/pack_nano.py "$out/last" q_align/model/nano/weights --labels "$out/data/labels.csv"
+.venv/bin/python scripts/pack_nano.py "$out/last" q_align/models/nano/weights --labels "$out/data/labels.csv"
 "$q" evaluate --model nano --data "$out/data/labels.csv" --split test --output "$out/evaluation"

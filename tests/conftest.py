@@ -26,6 +26,6 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def nano():
     """The embedded model with random weights: the tests' real backbone."""
-    from q_align.model.nano import build
+    from q_align.models.nano import build
 
     return build(seed=0)

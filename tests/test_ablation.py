@@ -21,8 +21,8 @@ PLAN = {
         "train": {"max_steps": 2, "batch_size": 4, "eval_every": 1000, "workers": 0, "report_to": []},
     },
     "variants": {
-        "both": {"syllabus": {"name": "blend", "weights": {"soft": 1.0, "fidelity": 1.0}}},
-        "numbers": {"sets": ["one"], "syllabus": {"name": "numeric"}},
+        "both": {"loss": {"name": "blend", "weights": {"soft": 1.0, "fidelity": 1.0}}},
+        "numbers": {"sets": ["one"], "loss": {"name": "numeric"}},
     },
 }
 
@@ -57,7 +57,7 @@ def test_every_variant_of_the_shipped_plan_resolves(tmp_path: Path) -> None:
     labels = {name: tmp_path / f"{name}.csv" for name in plan.sets}
     for name, variant in plan.variants.items():
         config = variant_config(plan, name, 7, tmp_path / "start", labels, tmp_path)
-        assert config.syllabus.name == variant["syllabus"]["name"]
+        assert config.loss.name == variant["loss"]["name"]
         assert [s.source for s in config.sets()] == variant.get("sets", list(plan.sets))
         assert config.train.seed == 7
         assert config.train.max_steps == plan.base["train"]["max_steps"]

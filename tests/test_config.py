@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from q_align.config import RunConfig, resolve
+from q_align.config.schema import RunConfig, resolve
 from q_align.errors import ConfigError
 
 # ablate.yaml is a plan of many runs; tests/test_ablation.py resolves each of them

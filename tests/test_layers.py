@@ -8,10 +8,13 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log", "memory"],
-    ["levels", "tasks", "config_keys", "config_files"],
-    ["config", "media", "syllabus.base", "evaluate.metrics"],
-    ["data", "model", "syllabus", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
-    ["data.collate", "score.engine", "train.faults", "train.groups", "train.rating", "train.saving", "train.watch"],
+    ["levels", "tasks", "config.overrides", "config.files"],
+    ["config", "media", "losses.base", "evaluate.metrics"],
+    ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    [
+        *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
+        *("train.saving_trainer", "train.throughput"),
+    ],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster"],
     ["ablation"],

@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.evaluate.calibrate import calibrate
+    from q_align.evaluate.calibrate_model import calibrate
 
     found = calibrate(
         args.model,

@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.cluster.job import ClusterJob, run_job
+    from q_align.cluster.ray_job import ClusterJob, run_job
     from q_align.cluster.stages import spec_of
     from q_align.log import log
 

@@ -27,10 +27,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.config import RunConfig, resolve
+    from q_align.config.schema import RunConfig, resolve
 
     if args.list:
-        from q_align.config_files import config_names, configs_folder
+        from q_align.config.files import config_names, configs_folder
 
         for name in config_names():
             about = (configs_folder() / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]

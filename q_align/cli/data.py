@@ -1,6 +1,6 @@
 """`q-align data inspect` and `q-align data convert`: look at a labels file, and write it as our own CSV or Parquet.
 
-`q-align data generate`, `fetch` and `pack` are mounted beside them; see `q_align.cli.generate`, `.fetch`, `.pack`.
+`q-align data generate`, `fetch` and `pack` are mounted beside them; see `q_align.cli.data_generate`, `.fetch`, `.pack`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q_align.cli import fetch, generate, pack
+from q_align.cli import data_fetch, data_generate, data_pack
 from q_align.cli.options import add_opinions, opinions
 from q_align.errors import ConfigError
 
@@ -36,15 +36,15 @@ def add_parser(subparsers: Any) -> Any:
     _reading(convert)
     convert.add_argument("--output", required=True, metavar="FILE", help="file to write, .csv or .parquet")
     convert.set_defaults(run=run)
-    generate.add_parser(commands)
-    fetch.add_parser(commands)
-    pack.add_parser(commands, _reading)
+    data_generate.add_parser(commands)
+    data_fetch.add_parser(commands)
+    data_pack.add_parser(commands, _reading)
     return commands
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs inspect or convert; raises `LabelError` for what cannot be read."""
-    from q_align.data.sources import read_labels
+    from q_align.data.label_files import read_labels
 
     root = args.media_root if args.data_command == "inspect" else None
     labels = read_labels(
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.data_command == "convert":
         return _convert(labels, args)
-    from q_align.data.inspect import inspect, plot
+    from q_align.data.inspect_labels import inspect, plot
     from q_align.log import log
 
     found = inspect(labels)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         plot(labels, args.plot)
     if root is not None:
-        from q_align.data.cards import missing_media
+        from q_align.data.open_dataset import missing_media
 
         lost = labels.column("media")[missing_media(labels)].tolist()
         found["missing_media"] = len(lost)
@@ -75,14 +75,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert(labels: Labels, args: argparse.Namespace) -> int:
-    from q_align.data.convert import convert
+    from q_align.data.convert_labels import convert
     from q_align.log import log
 
     source, target = Path(args.file).resolve(), Path(args.output).resolve()
     if source == target:
         raise ConfigError(f"{args.output}: is the file to convert; name another --output")
     rows = convert(labels, args.output)
-    pack.say_training(labels)
+    data_pack.say_training(labels)
     named = [name for name in labels.column("media")[:EXAMPLES] if "://" not in name and not Path(name).is_absolute()]
     if source.parent != target.parent and named:
         folder = Path(args.file).parent

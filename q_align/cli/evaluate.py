@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
         if not value:
             raise ConfigError(f"q-align evaluate needs {option} ({what})")
 
-    from q_align.evaluate.gate import check_gates, parse_gates
-    from q_align.evaluate.run import Settings, evaluate
+    from q_align.evaluate.evaluation import Settings, evaluate
+    from q_align.evaluate.thresholds import check_gates, parse_gates
 
     gates = parse_gates(args.fail_under)  # before hours of scoring
     settings = Settings(
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from q_align.data.cards import card_names, load_card
+    from q_align.data.open_dataset import card_names, load_card
 
     for name in card_names():
         card = load_card(name)

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output}: exists and is not empty; name a new folder (--output)")
-    from q_align.model.backbone import Backbone
-    from q_align.train.console import tidy
+    from q_align.models.backbone import Backbone
+    from q_align.train.progress import tidy
 
     with tidy():
         Backbone.from_pretrained(args.model, dtype=args.dtype, base=args.base).save(output)

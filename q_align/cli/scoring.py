@@ -12,7 +12,7 @@ from typing import Any
 
 from q_align.errors import ConfigError
 from q_align.score.job import Summary, score_all, tally
-from q_align.score.tables import (
+from q_align.score.output_table import (
     COLUMNS,
     FORMATS,
     check_free,
@@ -74,7 +74,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
 
     from q_align.cli.options import limits, loading, sampling
     from q_align.evaluate.calibration import find_scale, rescaled
-    from q_align.media.count import count
+    from q_align.media.count_items import count
     from q_align.media.expand import expand
     from q_align.score.scorer import Scorer
 
@@ -112,7 +112,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
 
 def score_on_devices(args: argparse.Namespace, words: Sequence[str]) -> tuple[Summary, Iterable[dict[str, Any]]]:
     """Scores with one process per device into one folder."""
-    from q_align.score.processes import run_parts
+    from q_align.score.multi_device import run_parts
 
     folder = Path(args.output)
     check_free(folder, resume=args.resume)
@@ -127,7 +127,7 @@ def score_on_devices(args: argparse.Namespace, words: Sequence[str]) -> tuple[Su
 
 def finish(args: argparse.Namespace, rows: Iterable[dict[str, Any]]) -> None:
     """Histogram, and what to keep."""
-    from q_align.score.keep import Histogram, place, select, write_list
+    from q_align.score.selection import Histogram, place, select, write_list
 
     if args.histogram and "," not in args.task:
         print(Histogram.of(rows), file=sys.stderr)

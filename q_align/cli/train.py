@@ -25,11 +25,11 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.config import resolve
+    from q_align.config.schema import resolve
 
     config = resolve(args.config, args.overrides)
     from q_align.train.run import run as train
-    from q_align.train.stop import TerminatedError
+    from q_align.train.terminate import TerminatedError
 
     try:
         output = train(config)

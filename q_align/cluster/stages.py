@@ -36,8 +36,8 @@ PIECE = 2**28  # bytes of pixels per table between stations
 
 def spec_of(model: str) -> MediaSpec:
     """How media are opened for a model, as its scorer opens them."""
-    from q_align.model.backbone import read_card
-    from q_align.model.families import to_open
+    from q_align.models.backbone import read_card
+    from q_align.models.families import to_open
 
     card = read_card(model)
     return to_open(card.family, card.media)

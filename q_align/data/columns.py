@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from q_align.data.tables import FILES
+from q_align.data.table_files import FILES
 from q_align.errors import LabelError
 
 MEDIA = ("media", "image", "video", "path")

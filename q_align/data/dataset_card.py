@@ -1,7 +1,8 @@
 """Dataset cards: what is known about a published data set, in YAML, and where its labels file may lie.
 
 Knows the cards that travel with the package (folder `data` of a checkout); opening what they name is
-`q_align.data.cards`. No media, no opinions, no model. Published numbers are those of the papers named in `source`.
+`q_align.data.open_dataset`.
+No media, no opinions, no model. Published numbers are those of the papers named in `source`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Media inside a shard: many small files packed into a few large ones, each found by its offset, without an index.
 
 A packed medium is named `SHARD.tar@OFFSET+SIZE/NAME`, so that the labels file is the index and any process opens any
-medium by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack`). Only bytes that the two
+medium by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack_shards`).
+Only bytes that the two
 numbers enclose are read, whatever the name says. Knows bytes; no labels, no pictures.
 """
 

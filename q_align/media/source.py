@@ -1,6 +1,6 @@
 """Where the bytes of a medium are, checked before anything decodes them: a regular file, or bytes in memory.
 
-Knows files, bytes and file objects; no pictures. Addresses go to `q_align.media.fetch`, only when asked for.
+Knows files, bytes and file objects; no pictures. Addresses go to `q_align.media.url_fetch`, only when asked for.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
     if isinstance(media, Broken):
         raise MediaError(media)
     if is_url(media):
-        from q_align.media.fetch import fetch
+        from q_align.media.url_fetch import fetch
 
         return io.BytesIO(fetch(media, limits))
     if isinstance(media, (str, os.PathLike)):

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from q_align.errors import MediaError, MissingExtraError, require
+from q_align.media.frame_sampling import pick
 from q_align.media.image import check_pixels, one_line, open_image, shrink
 from q_align.media.limits import LIMITS, Limits
-from q_align.media.sample import pick
 from q_align.media.source import Source, head, is_url, name_of, open_source
 from q_align.types import Media, MediaSpec
 
@@ -188,7 +188,7 @@ def open_reader(source: Source, name: str) -> Iterator[Reader]:
         for backend in ("decord", "av"):
             if find_spec(backend) is None:
                 continue
-            module = require(f"q_align.media.with_{backend}", extra="video")
+            module = require(f"q_align.media.reader_{backend}", extra="video")
             try:
                 reader = stack.enter_context(module.open_video(source))
             except Exception as error:  # decord and FFmpeg raise their own kinds

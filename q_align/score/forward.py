@@ -15,9 +15,9 @@ from torch import Tensor
 
 from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
-from q_align.model.numeric import read_numbers
-from q_align.model.predict import predict
-from q_align.model.shared import predict_shared
+from q_align.models.numeric import read_numbers
+from q_align.models.predict import predict
+from q_align.models.shared_prefix import predict_shared
 from q_align.score.engine import Batch
 from q_align.types import Turn
 

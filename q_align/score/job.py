@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
+from q_align.score.digest_set import DigestSet
+from q_align.score.output_table import Table
 from q_align.score.scorer import AUTO, Scorer
-from q_align.score.seen import Seen
-from q_align.score.tables import Table
 from q_align.types import Item, Score
 
 SHOWN = 5  # failures whose reasons are told at the end
@@ -52,7 +52,7 @@ class Done:
     """What has a row already, by id and task, and what this run has met; 16 bytes each."""
 
     def __init__(self) -> None:
-        self.rows, self.met = Seen(), Seen()
+        self.rows, self.met = DigestSet(), DigestSet()
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows.add(_key(row["id"], row.get("task")))

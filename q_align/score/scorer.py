@@ -19,10 +19,10 @@ from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.media.source import resolve
 from q_align.memory import keep_freed_memory
-from q_align.model.backbone import PACKAGED, Backbone
-from q_align.model.families import to_open
-from q_align.model.lighter import check_precision, settle, warn_of_software
-from q_align.model.numeric import ANSWERS, NUMBERS, NumberEncoder
+from q_align.models.backbone import PACKAGED, Backbone
+from q_align.models.families import to_open
+from q_align.models.numeric import ANSWERS, NUMBERS, NumberEncoder
+from q_align.models.quantize import check_precision, settle, warn_of_software
 from q_align.score.device import cores, find_device
 from q_align.score.engine import Engine, Loaded
 from q_align.score.forward import Forward, bounds

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from q_align.config import RunConfig
+from q_align.config.schema import RunConfig
 from q_align.errors import ConfigError, require
-from q_align.train.engine import check_launch, engine_settings
-from q_align.train.group import before_group
+from q_align.train.distributed import before_group
+from q_align.train.sharding import check_launch, engine_settings
 
 
 def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate: bool) -> Any:
@@ -88,7 +88,7 @@ def _precision() -> str:
     """bf16 where the device has instructions for it; emulating it is slower than fp32."""
     import torch
 
-    from q_align.model.lighter import has_instructions
+    from q_align.models.quantize import has_instructions
 
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

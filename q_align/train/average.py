@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from q_align.errors import TrainingError
-from q_align.train.folder import link, model_files
+from q_align.train.run_dir import link, model_files
 
 SUFFIX = ".safetensors"
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from q_align.errors import ConfigError
-from q_align.model.families import Family
-from q_align.model.parts import part_of
+from q_align.models.families import Family
+from q_align.models.parts import part_of
 
 
 def recompute(model: nn.Module, family: Family, parts: bool | Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""One training run, from a resolved configuration to a folder that scores (see `q_align.train.folder`).
+"""One training run, from a resolved configuration to a folder that scores (see `q_align.train.run_dir`).
 
 Knows how the parts are put together; no command line.
 """
@@ -14,29 +14,29 @@ from typing import Any
 
 import numpy as np
 
-from q_align.config import RunConfig
-from q_align.data.collate import Asking, RatedMedia
-from q_align.data.draws import Draws
-from q_align.data.header import pixel_counts
+from q_align.config.schema import RunConfig
+from q_align.data.epoch_sampler import EpochSampler
+from q_align.data.image_header import pixel_counts
 from q_align.data.labels import Labels
-from q_align.data.mixture import Alike, Mixture, counts
-from q_align.data.sampler import SourceRuns
+from q_align.data.mixture_sampler import LengthGroupedSampler, Mixture, counts
+from q_align.data.rated_dataset import Asking, RatedDataset
+from q_align.data.same_source_sampler import SameSourceBatchSampler
 from q_align.errors import require
 from q_align.log import log
+from q_align.losses import answer_of, get_loss, is_pairwise
 from q_align.memory import keep_freed_memory, return_freed_memory
-from q_align.model.backbone import Backbone, read_card
-from q_align.model.card import FILE, ModelCard
-from q_align.model.families import family_of
-from q_align.model.lighter import check_precision, warn_of_software
-from q_align.model.numeric import ANSWERS, NUMBERS
-from q_align.model.parts import freeze, part_of
-from q_align.syllabus import answer_of, get_syllabus, pairwise
+from q_align.models.backbone import Backbone, read_card
+from q_align.models.card import FILE, ModelCard
+from q_align.models.families import family_of
+from q_align.models.numeric import ANSWERS, NUMBERS
+from q_align.models.parts import freeze, part_of
+from q_align.models.quantize import check_precision, warn_of_software
 from q_align.train.average import average
 from q_align.train.checkpoints import ends, metric_of, ranked, stage
-from q_align.train.engine import check_started, plain_memory, plain_names
-from q_align.train.folder import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
-from q_align.train.group import leave_group
-from q_align.train.sets import open_sets, reader, split
+from q_align.train.datasets import open_sets, reader, split
+from q_align.train.distributed import leave_group
+from q_align.train.run_dir import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
+from q_align.train.sharding import check_started, plain_memory, plain_names
 
 __all__ = ["run", "split"]
 
@@ -53,8 +53,8 @@ def run(config: RunConfig) -> Path:
         TerminatedError: after SIGTERM, once a checkpoint is written.
     """
     require("accelerate", extra="train")
-    from q_align.train.console import tidy
-    from q_align.train.stop import TerminatedError
+    from q_align.train.progress import tidy
+    from q_align.train.terminate import TerminatedError
 
     with tidy():
         output, stopped_at = _run(config)
@@ -67,9 +67,9 @@ def run(config: RunConfig) -> Path:
 def _run(config: RunConfig) -> tuple[Path, int | None]:
     """The run folder, and the step at which SIGTERM ended the run."""
     from q_align.train.arguments import training_arguments
-    from q_align.train.console import Progress
+    from q_align.train.progress import Progress
     from q_align.train.restart import Restart
-    from q_align.train.stop import StopOnTerminate
+    from q_align.train.terminate import StopOnTerminate
 
     output, start = claim(config.train.output_dir, resume=config.train.resume)
     card = dataclasses.replace(read_card(config.model.path), levels=config.scheme(), media=config.media)
@@ -144,7 +144,7 @@ def _taught(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> Model
 
 def _about(card: ModelCard, config: RunConfig) -> dict[str, Any]:
     about = {} if config.model.init == "random" else {k: v for k, v in card.about.items() if k != ANSWERS}
-    return about | ({ANSWERS: NUMBERS} if config.syllabus.name == "numeric" else {})
+    return about | ({ANSWERS: NUMBERS} if config.loss.name == "numeric" else {})
 
 
 def _home(path: str) -> str:
@@ -154,30 +154,30 @@ def _home(path: str) -> str:
 
 def _datasets(
     config: RunConfig, card: ModelCard, training: list[Labels], validation: list[Labels]
-) -> tuple[RatedMedia, RatedMedia | None]:
-    data, taught = config.data, config.syllabus
+) -> tuple[RatedDataset, RatedDataset | None]:
+    data, taught = config.data, config.loss
     answer = answer_of(taught.name, config.scheme(), taught.weights)
     asking = Asking(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
-    train_set = RatedMedia(training, card, answer, asking, read=reader(data, training=True))
+    train_set = RatedDataset(training, card, answer, asking, read=reader(data, training=True))
     read = reader(data, training=False)
-    return train_set, RatedMedia(validation, card, answer, read=read) if validation else None
+    return train_set, RatedDataset(validation, card, answer, read=read) if validation else None
 
 
-def order(config: RunConfig, train_set: RatedMedia) -> Draws:
+def order(config: RunConfig, train_set: RatedDataset) -> EpochSampler:
     """In which order, and how often, the training media are shown."""
-    data, train, taught = config.data, config.train, config.syllabus
+    data, train, taught = config.data, config.train, config.loss
     sets = config.sets()
     sizes = [len(labels) for labels in train_set.sets]
     weights, caps = [entry.weight for entry in sets], [entry.cap for entry in sets]
     drawn = counts(sizes, weights=weights, caps=caps, temperature=data.temperature)
     tasks = np.concatenate([labels.column("task").astype(str) for labels in train_set.sets])
-    draws: Draws = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
-    if pairwise(taught.name, taught.weights):
-        return SourceRuns(draws, train_set.groups, run=train.batch_size, seed=train.seed)
+    draws: EpochSampler = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
+    if is_pairwise(taught.name, taught.weights):
+        return SameSourceBatchSampler(draws, train_set.groups, run=train.batch_size, seed=train.seed)
     if data.bucket:
         paths = [str(path) for labels in train_set.sets for path in labels.column("media")]
         pixels = pixel_counts(paths, most=config.media.max_pixels)
-        return Alike(draws, pixels, batch=train.batch_size, seed=train.seed)
+        return LengthGroupedSampler(draws, pixels, batch=train.batch_size, seed=train.seed)
     return draws
 
 
@@ -195,7 +195,7 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
         plain_memory(backbone.model)
     family = family_of(card.family)
     if config.model.lora.enabled:
-        from q_align.model.peft import add_lora
+        from q_align.models.peft import add_lora
 
         backbone.model = add_lora(backbone.model, family, config.model.lora)
     freeze(backbone.model, family, config.model.freeze)
@@ -210,22 +210,22 @@ def _trainer(
     config: RunConfig,
     args: Any,
     backbone: Backbone,
-    train_set: RatedMedia,
-    eval_set: RatedMedia | None,
+    train_set: RatedDataset,
+    eval_set: RatedDataset | None,
     *,
-    draws: Draws,
+    draws: EpochSampler,
     callbacks: list[Any],
 ) -> Any:
     from q_align.train.trainer import Options, RatingTrainer
 
-    taught, train = config.syllabus, config.train
+    taught, train = config.loss, config.train
     family = family_of(backbone.card.family)
     return RatingTrainer(
         backbone,
         args,
         train_set=train_set,
         eval_set=eval_set,
-        syllabus=get_syllabus(taught.name, taught.weights, taught.options),
+        loss=get_loss(taught.name, taught.weights, taught.options),
         draws=draws,
         options=Options(
             part_of=lambda name: part_of(family, name),

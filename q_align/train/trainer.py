@@ -1,4 +1,4 @@
-"""transformers.Trainer, with the loss from a syllabus, the metrics from ratings, and the record of what goes on.
+"""transformers.Trainer, with the loss from a loss, the metrics from ratings, and the record of what goes on.
 
 Knows no file formats and no configuration; `train.run` builds one, `train.saving` writes its checkpoints.
 """
@@ -18,18 +18,18 @@ from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from q_align.data.collate import Collator, RatedMedia
-from q_align.data.draws import Draws
+from q_align.data.epoch_sampler import EpochSampler
+from q_align.data.rated_dataset import Collator, RatedDataset
 from q_align.errors import MediaError
-from q_align.model.backbone import Backbone
-from q_align.model.numeric import ANSWERS, NUMBERS, read_numbers
-from q_align.model.predict import predict
-from q_align.syllabus.base import Prediction, Syllabus, Targets
-from q_align.train.faults import stop_at_nan
-from q_align.train.groups import parameter_groups
-from q_align.train.rating import rating_metrics
-from q_align.train.saving import SavingTrainer
-from q_align.train.watch import Watch
+from q_align.losses.base import Loss, Prediction, Targets
+from q_align.models.backbone import Backbone
+from q_align.models.numeric import ANSWERS, NUMBERS, read_numbers
+from q_align.models.predict import predict
+from q_align.train.eval_metrics import rating_metrics
+from q_align.train.nonfinite import stop_at_nonfinite
+from q_align.train.optimizer import parameter_groups
+from q_align.train.saving_trainer import SavingTrainer
+from q_align.train.throughput import Throughput
 
 # What a batch holds beside the model's own inputs.
 NOT_MODEL = ("index", "usable", "broken", "targets", "readings")
@@ -57,7 +57,7 @@ class Options:
 class RatingTrainer(SavingTrainer):
     """Fine-tunes a backbone on rated media."""
 
-    # The syllabus returns means: without this, gradients grow with the number of accumulated steps.
+    # The loss returns means: without this, gradients grow with the number of accumulated steps.
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -65,27 +65,27 @@ class RatingTrainer(SavingTrainer):
         backbone: Backbone,
         args: TrainingArguments,
         *,
-        train_set: RatedMedia,
-        eval_set: RatedMedia | None,
-        syllabus: Syllabus,
-        draws: Draws,
+        train_set: RatedDataset,
+        eval_set: RatedDataset | None,
+        loss: Loss,
+        draws: EpochSampler,
         options: Options | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         """Args:
         backbone: what is trained; its model may carry adapters.
         args: of transformers; what this class relies on is set here.
-        syllabus: loss terms of a batch; their sum is minimised.
+        loss: loss terms of a batch; their sum is minimised.
         draws: the order of the training set.
         """
         args.remove_unused_columns = False
         args.label_names = ["targets"]
         args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
-        self.syllabus, self.draws = syllabus, draws
+        self.loss, self.draws = loss, draws
         self.options = options or Options()
         self.broken: dict[str, None] = {}  # an ordered set
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
-        self.watch = Watch()
+        self.watch = Throughput()
         encoder, scheme = backbone.encoder, backbone.card.levels
         says_numbers = backbone.card.about.get(ANSWERS) == NUMBERS
         at_once = args.per_device_eval_batch_size if says_numbers else None
@@ -132,7 +132,7 @@ class RatingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
-        """Sum of the syllabus's terms for one batch."""
+        """Sum of the loss's terms for one batch."""
         self.note_broken(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
         taught, known = prediction, targets
@@ -140,16 +140,16 @@ class RatingTrainer(SavingTrainer):
             # unreadable media stay in the batch, so that all processes keep step, and teach nothing
             taught, known = _rows(prediction, inputs["usable"]), _rows(targets, inputs["usable"])
         if len(known.mos):
-            terms = self.syllabus(taught, known)
+            terms = self.loss(taught, known)
         else:
             terms = {"none": prediction.level_logp.sum() * 0.0}
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             dataset = self.train_dataset if model.training else self.eval_dataset
-            assert isinstance(dataset, RatedMedia)
+            assert isinstance(dataset, RatedDataset)
             samples = [dataset.sample(int(i)) for i in inputs["index"]]
             place = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
-            stop_at_nan(self.state.global_step, terms, samples, place)
+            stop_at_nonfinite(self.state.global_step, terms, samples, place)
         if model.training:
             for name, value in terms.items():
                 self.terms[name].append(value.detach())
@@ -216,7 +216,7 @@ class RatingTrainer(SavingTrainer):
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
         logp = np.asarray(output.predictions, dtype=np.float64)
         probs = np.exp(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
-        assert isinstance(self.eval_dataset, RatedMedia)
+        assert isinstance(self.eval_dataset, RatedDataset)
         scores = self.backbone.card.levels.expect(probs)
         return rating_metrics(scores, np.asarray(output.label_ids), self.eval_dataset.names)
 
@@ -241,7 +241,7 @@ class RatingTrainer(SavingTrainer):
 class _Epochs(TrainerCallback):
     """Tells the order which epoch it is: the library's own way there ends at its wrappers on a resumed, sharded run."""
 
-    def __init__(self, draws: Draws) -> None:
+    def __init__(self, draws: EpochSampler) -> None:
         self.draws = draws
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:

@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from q_align.evaluate.evaluation import evaluate
+from q_align.evaluate.model_scores import Settings
 from q_align.evaluate.report import write_report
-from q_align.evaluate.run import evaluate
-from q_align.evaluate.scoring import Settings
 from q_align.levels import LevelScheme
-from q_align.model.card import ModelCard
+from q_align.models.card import ModelCard
 from q_align.types import MediaSpec, Score
 
 

@@ -28,11 +28,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny_models import make
 
-from q_align.config import LoraConfig
-from q_align.model.backbone import Backbone, read_card
-from q_align.model.families import family_of
-from q_align.model.peft import add_lora
-from q_align.model.predict import predict
+from q_align.config.schema import LoraConfig
+from q_align.models.backbone import Backbone, read_card
+from q_align.models.families import family_of
+from q_align.models.peft import add_lora
+from q_align.models.predict import predict
 from q_align.tasks import TASKS
 from q_align.types import MediaSpec, Turn
 

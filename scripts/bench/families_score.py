@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny_models import make
 
 from q_align import Scorer
-from q_align.model.backbone import Backbone, read_card
-from q_align.model.chat_processor import load_processor
-from q_align.model.families import family_of
+from q_align.models.backbone import Backbone, read_card
+from q_align.models.chat.processor import load_processor
+from q_align.models.families import family_of
 from q_align.tasks import TASKS
 from q_align.types import Item, MediaSpec, Turn
 

@@ -33,9 +33,9 @@ def step(folder: str, way: str, batch_size: int, threads: int) -> dict[str, floa
 
     from PIL import Image
 
-    from q_align.model.backbone import Backbone, read_card
-    from q_align.model.encode import IGNORE
-    from q_align.model.predict import predict
+    from q_align.models.backbone import Backbone, read_card
+    from q_align.models.encoder import IGNORE
+    from q_align.models.predict import predict
     from q_align.tasks import TASKS
     from q_align.types import MediaSpec, Turn
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
-from q_align.data.cache import FrameCache
+from q_align.data.frame_cache import FrameCache
 from q_align.media import open_frames
 from q_align.types import MediaSpec
 

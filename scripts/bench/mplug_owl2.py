@@ -27,15 +27,15 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "model"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
 
 from score import owl88, photographs
 
 from q_align import Scorer
 from q_align.memory import keep_freed_memory, return_freed_memory
-from q_align.model.backbone import Backbone
-from q_align.model.mplug_owl2.config import MPLUGOwl2Config
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
+from q_align.models.predict import predict
 
 COUNT = 16
 BATCH = 8  # of a training step

@@ -21,18 +21,18 @@ from typing import Any
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "model"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
 
 from mplug_owl2 import gflop
 from owl2_tiny import CARD, tokenizer
 from score import owl88, photographs
 
 from q_align import Scorer
-from q_align.model.backbone import Backbone
-from q_align.model.mplug_owl2.config import MPLUGOwl2Config
-from q_align.model.mplug_owl2.encode import OwlEncoder
-from q_align.model.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
+from q_align.models.mplug_owl2.encoder import OwlEncoder
+from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
+from q_align.models.predict import predict
 from q_align.tasks import TASKS
 from q_align.types import Turn
 

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 from scipy.stats import spearmanr
 
 from q_align import Scorer
-from q_align.data.generate.damage import damage
-from q_align.data.generate.distort import DISTORTIONS, distort
-from q_align.data.generate.photos import TEST_PHOTOS, piece
-from q_align.data.generate.scenes import SCENES, scene
+from q_align.synthetic.damage import damage
+from q_align.synthetic.distort import DISTORTIONS, distort
+from q_align.synthetic.photos import TEST_PHOTOS, piece
+from q_align.synthetic.scenes import SCENES, scene
 from q_align.types import Item
 
 STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9)

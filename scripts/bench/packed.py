@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from q_align.data.pack import pack
-from q_align.data.sources import read_labels
+from q_align.data.label_files import read_labels
+from q_align.data.pack_shards import pack
 from q_align.media.source import open_source
 
 

@@ -24,10 +24,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny_models import make
 
-from q_align.model.backbone import read_card
-from q_align.model.chat import load_encoder
-from q_align.model.chat_encode import ChatEncoder
-from q_align.model.families import family_of
+from q_align.models.backbone import read_card
+from q_align.models.chat import load_encoder
+from q_align.models.chat.encoder import ChatEncoder
+from q_align.models.families import family_of
 from q_align.score.engine import Batch, Engine, Loaded
 from q_align.tasks import TASKS
 from q_align.types import MediaSpec, Turn

@@ -31,11 +31,11 @@ from PIL import Image
 
 from q_align import Scorer
 from q_align.media import open_frames
-from q_align.model.backbone import Backbone
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.predict import predict
 from q_align.types import Turn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "model"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
 
 
 def photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
@@ -60,9 +60,9 @@ def owl88() -> tuple[Backbone, Backbone]:
     """mPLUG-Owl2 of 88 M parameters at 448 px, random weights."""
     from owl2_tiny import CARD, tokenizer
 
-    from q_align.model.mplug_owl2.config import MPLUGOwl2Config
-    from q_align.model.mplug_owl2.encode import OwlEncoder, Pixels
-    from q_align.model.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
+    from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
+    from q_align.models.mplug_owl2.encoder import OwlEncoder, Pixels
+    from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
     from q_align.tasks import TASKS
 
     config = MPLUGOwl2Config(

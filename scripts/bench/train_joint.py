@@ -59,7 +59,7 @@ def train(folder: Path, files: list[Path], epochs: int, seed: int, scratch: bool
         "data.crop": 96,
         "model.path": "nano",
         "model.init": "random" if scratch else "pretrained",
-        "syllabus.name": "soft",
+        "loss.name": "soft",
         "train.output_dir": folder,
         "train.epochs": epochs,
         "train.batch_size": 16,

@@ -50,14 +50,14 @@ def make_set(folder: Path, *, train: int, val: int, side: int = 56) -> Path:
 def make_model(name: str, folder: Path) -> list[str]:
     """A small random model; returns what its runs need besides."""
     if name == "nano":
-        from q_align.model.nano import build
+        from q_align.models.nano import build
 
         build(seed=0, channels=[8, 12], blocks=[0, 1], hidden=32, layers=2, heads=2, mlp=48, tile=64).save(folder)
         return ["--model.freeze", "[vision]"]
     sys.path.insert(0, str(ROOT / "tests"))
     from tiny_models import make
 
-    from q_align.model.backbone import Backbone
+    from q_align.models.backbone import Backbone
 
     Backbone.from_pretrained(make(name, folder / "published")).save(folder)
     return []

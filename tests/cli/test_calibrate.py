@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from q_align.cli.main import main
-from q_align.model.nano import build
+from q_align.models.nano import build
 
 
 @pytest.fixture(scope="module")

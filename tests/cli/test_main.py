@@ -9,7 +9,7 @@ import pytest
 
 from q_align.cli.config import describe
 from q_align.cli.main import COMMANDS, main
-from q_align.config import RunConfig
+from q_align.config.schema import RunConfig
 
 HEAVY = ("torch", "transformers", "scipy", "pyarrow", "matplotlib", "PIL", "pandas")
 

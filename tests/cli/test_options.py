@@ -10,9 +10,9 @@ from q_align import Scorer
 from q_align.cli import options
 from q_align.cli.main import build
 from q_align.cli.options import limits, loading, sampling
-from q_align.cluster import job
+from q_align.cluster import ray_job
 from q_align.errors import ConfigError
-from q_align.model import lighter
+from q_align.models import quantize
 from q_align.types import MediaSpec
 
 COMMANDS = {
@@ -25,7 +25,7 @@ COMMANDS = {
 
 def test_names_are_those_of_the_loaders() -> None:
     """Written again, since help must import nothing heavy."""
-    assert (options.ATTENTION, options.QUANTIZED) == (lighter.ATTENTION, lighter.QUANTIZERS)
+    assert (options.ATTENTION, options.QUANTIZED) == (quantize.ATTENTION, quantize.QUANTIZERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,8 +50,8 @@ def test_what_is_said_reaches_the_scorer() -> None:
 
 
 def test_a_cluster_looks_at_media_as_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    jobs: list[job.ClusterJob] = []
-    monkeypatch.setattr(job, "run_job", lambda made: jobs.append(made) or job.Summary(n=1))
+    jobs: list[ray_job.ClusterJob] = []
+    monkeypatch.setattr(ray_job, "run_job", lambda made: jobs.append(made) or ray_job.Summary(n=1))
     words = ["--allow-urls", "--damaged", "error", "--max-frames", "7", "--quantize", "int8"]
     args = build().parse_args([*COMMANDS["cluster"], *words])
     assert args.run(args) == 0

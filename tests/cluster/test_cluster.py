@@ -21,8 +21,8 @@ from q_align.cluster.manifest import open_tables, read_unit, units
 from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import CheckpointError, ConfigError, MediaError
 from q_align.media import Limits
-from q_align.model.backbone import Backbone
-from q_align.model.card import ModelCard
+from q_align.models.backbone import Backbone
+from q_align.models.card import ModelCard
 from q_align.score.job import Done, Summary
 from q_align.score.scorer import Scorer
 from q_align.score.shards import read_shards

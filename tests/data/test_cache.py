@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from q_align.data.cache import FrameCache
+from q_align.data.frame_cache import FrameCache
 from q_align.errors import MediaError
 from q_align.media import open_frames
 from q_align.types import MediaSpec

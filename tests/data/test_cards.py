@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from q_align.data.cards import check_media, missing_media, open_dataset, open_for_test, parse_spec
 from q_align.data.dataset_card import SOURCES, Archive, card_names, load_card
+from q_align.data.open_dataset import check_media, missing_media, open_dataset, open_for_test, parse_spec
 from q_align.errors import ConfigError, LabelError, MediaError
 from q_align.tasks import TASKS
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from q_align.cli import data as command
-from q_align.data.implied import implied_range
-from q_align.data.inspect import inspect
-from q_align.data.sources import read_labels
+from q_align.data.implied_range import implied_range
+from q_align.data.inspect_labels import inspect
+from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
 

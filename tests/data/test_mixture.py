@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from q_align.data.draws import Draws
-from q_align.data.mixture import Alike, Mixture, counts
-from q_align.data.sampler import SourceRuns
+from q_align.data.epoch_sampler import EpochSampler
+from q_align.data.mixture_sampler import LengthGroupedSampler, Mixture, counts
+from q_align.data.same_source_sampler import SameSourceBatchSampler
 from q_align.errors import ConfigError
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
 
-def epoch_of(draws: Draws, epoch: int) -> list[int]:
+def epoch_of(draws: EpochSampler, epoch: int) -> list[int]:
     draws.set_epoch(epoch)
     return list(draws)
 
@@ -104,8 +104,8 @@ def test_batches_hold_the_tasks_in_proportion(first: int, second: int, batch: in
 def test_alike_reorders_and_saves_padding(sizes: list[int], batch: int, epoch: int) -> None:
     n = sum(sizes)
     cost = np.random.default_rng(n).integers(1, 1000, n)
-    plain = Draws(n, seed=0)
-    alike = Alike(plain, cost, batch=batch, seed=0)
+    plain = EpochSampler(n, seed=0)
+    alike = LengthGroupedSampler(plain, cost, batch=batch, seed=0)
     draws = epoch_of(alike, epoch)
     assert sorted(draws) == sorted(epoch_of(plain, epoch))
     assert draws == epoch_of(alike, epoch)
@@ -120,7 +120,7 @@ def test_alike_reorders_and_saves_padding(sizes: list[int], batch: int, epoch: i
 
 def test_runs_of_a_source_take_any_order() -> None:
     sources = np.repeat([0, 1], [30, 20])
-    runs = SourceRuns(Mixture([30, 20], [60, 20], seed=0), sources, run=4, seed=0)
+    runs = SameSourceBatchSampler(Mixture([30, 20], [60, 20], seed=0), sources, run=4, seed=0)
     draws = epoch_of(runs, 2)
     assert len(draws) == len(runs) == 80
     assert len(set(draws)) == 80

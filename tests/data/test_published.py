@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from q_align.data.inspect import inspect
-from q_align.data.published import answer_level, one_question
-from q_align.data.sources import read_labels
+from q_align.data.inspect_labels import inspect
+from q_align.data.label_files import read_labels
+from q_align.data.published_json import answer_level, one_question
 from q_align.errors import LabelError
 from q_align.tasks import TASKS
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from q_align.data.convert import convert
-from q_align.data.sources import Labels, read_labels
+from q_align.data.convert_labels import convert
+from q_align.data.label_files import Labels, read_labels
 from q_align.errors import LabelError
 from q_align.levels import LevelScheme
 

@@ -1,4 +1,4 @@
-"""Rated pictures made on the spot, and a scorer that needs no model: it answers with the opinions plus known noise."""
+"""Rated images made on the spot, and a scorer that needs no model: it answers with the opinions plus known noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from q_align.levels import LevelScheme
-from q_align.model.card import ModelCard
+from q_align.models.card import ModelCard
 from q_align.types import MediaSpec, Score
 
 

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from q_align.errors import ConfigError
+from q_align.evaluate.evaluation import evaluate
+from q_align.evaluate.model_scores import Settings
 from q_align.evaluate.report import write_report
-from q_align.evaluate.report.load import collect
-from q_align.evaluate.report.overview import heat_map, radar
+from q_align.evaluate.report.collect import collect
+from q_align.evaluate.report.curves import heat_map, radar
+from q_align.evaluate.report.result_tables import comparison_table, summary_table
 from q_align.evaluate.report.svg import ticks
-from q_align.evaluate.report.tables import comparison_table, summary_table
-from q_align.evaluate.run import evaluate
-from q_align.evaluate.scoring import Settings
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

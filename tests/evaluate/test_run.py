@@ -14,10 +14,10 @@ import pytest
 from q_align.cli.main import build
 from q_align.cli.options import opinions
 from q_align.errors import ConfigError, LabelError, MediaError
-from q_align.evaluate.gate import check_gates, parse_gates
-from q_align.evaluate.kept import Kept, fingerprint, medium_key
-from q_align.evaluate.run import evaluate
-from q_align.evaluate.scoring import Settings
+from q_align.evaluate.evaluation import evaluate
+from q_align.evaluate.model_scores import Settings
+from q_align.evaluate.score_cache import ScoreCache, fingerprint, medium_key
+from q_align.evaluate.thresholds import check_gates, parse_gates
 from q_align.types import Score
 
 FRESH = Settings(cache=False, resamples=50)
@@ -192,18 +192,18 @@ def test_errors_before_anything_is_scored(rated: Path, fake: Any, tmp_path: Path
 def test_kept_scores(rated: Path, tmp_path: Path) -> None:
     key = medium_key(str(rated / "5.png"), "iqa")
     assert key and key != medium_key(str(rated / "5.png"), "iaa") and medium_key(str(rated / "none.png"), "iqa") is None
-    kept = Kept(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
+    kept = ScoreCache(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
     kept.add(key, Score("x", 3.5, "fair", (0.1, 0.2, 0.4, 0.2, 0.1), 1.0, 0.9).row())
     kept.add(medium_key(str(rated / "6.png"), "iqa"), Score("y", error="broken").row())
     kept.flush()
-    again = Kept(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
+    again = ScoreCache(tmp_path / "kept", "c" * 64, {"dtype": "float32"})
     assert len(again) == 1 and again.get(key)["value"] == 3.5 and again.get(key)["probs"] == [0.1, 0.2, 0.4, 0.2, 0.1]
     for checkpoint, settings in (("d" * 64, {"dtype": "float32"}), ("c" * 64, {"dtype": "bfloat16"})):
-        assert len(Kept(tmp_path / "kept", checkpoint, settings)) == 0
+        assert len(ScoreCache(tmp_path / "kept", checkpoint, settings)) == 0
     (rated / "5.png").write_bytes(b"changed")
     assert again.get(medium_key(str(rated / "5.png"), "iqa")) is None
     next((tmp_path / "kept").rglob("part-*")).write_bytes(b"half")
-    assert len(Kept(tmp_path / "kept", "c" * 64, {"dtype": "float32"})) == 0  # said, and scored again
+    assert len(ScoreCache(tmp_path / "kept", "c" * 64, {"dtype": "float32"})) == 0  # said, and scored again
 
 
 def test_a_checkpoint_is_known_by_its_content(tmp_path: Path) -> None:

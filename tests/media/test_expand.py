@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from q_align.errors import MediaError
-from q_align.media.count import count
+from q_align.media.count_items import count
 from q_align.media.expand import expand, tar_members
 from q_align.media.packed import place_of, read
 from q_align.media.source import Broken

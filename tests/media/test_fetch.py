@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from q_align.errors import MediaError
-from q_align.media import Limits, fetch, open_image
+from q_align.media import Limits, open_image, url_fetch
 
 OPEN = Limits(allow_urls=True, url_seconds=1.0, max_bytes=100_000)
 
@@ -73,12 +73,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A local server, and the check of addresses opened for it alone."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=http.serve_forever, daemon=True).start()
-    check = fetch.public_address
+    check = url_fetch.public_address
 
     def pretend(host: str, port: int, seconds: float) -> str:
         return "127.0.0.1" if host == "pictures.test" else check(host, port, seconds)
 
-    monkeypatch.setattr(fetch, "public_address", pretend)
+    monkeypatch.setattr(url_fetch, "public_address", pretend)
     yield f"http://pictures.test:{http.server_port}"
     http.shutdown()
 
@@ -172,7 +172,7 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
 
 def test_time_runs_out_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
-    monkeypatch.setattr(fetch.socket, "getaddrinfo", lambda *_, **__: answered.wait(30))
+    monkeypatch.setattr(url_fetch.socket, "getaddrinfo", lambda *_, **__: answered.wait(30))
     begun = time.monotonic()
     with pytest.raises(MediaError, match="no answer within"):
         open_image("http://slow.test/a.png", limits=Limits(allow_urls=True, url_seconds=0.3))

@@ -15,7 +15,7 @@ from PIL import Image
 
 from q_align.errors import MediaError, MissingExtraError
 from q_align.media import LIMITS, Limits, is_video, open_frames, video
-from q_align.media.sample import is_constant, pick
+from q_align.media.frame_sampling import is_constant, pick
 from q_align.types import MediaSpec
 
 sys.path.insert(0, str(Path(__file__).parent))

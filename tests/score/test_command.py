@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from q_align.cli.main import main
-from q_align.model.backbone import Backbone
+from q_align.models.backbone import Backbone
 
 
 @pytest.fixture(scope="module")

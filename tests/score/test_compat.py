@@ -9,7 +9,7 @@ from PIL import Image
 
 import q_align
 from q_align.errors import ConfigError, MediaError
-from q_align.model.backbone import Backbone
+from q_align.models.backbone import Backbone
 from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer
 from q_align.score.scorer import Scorer
 

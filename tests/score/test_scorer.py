@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from q_align.errors import ConfigError, MediaError
+from q_align.losses.base import Prediction
 from q_align.media import Limits
-from q_align.model.backbone import Backbone
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.predict import predict
 from q_align.score.compat import QAlignScorer
 from q_align.score.result import to_score
 from q_align.score.scorer import Scorer
-from q_align.syllabus.base import Prediction
 from q_align.types import Item, Score, Turn
 
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from q_align.errors import ConfigError
-from q_align.score.seen import Seen
+from q_align.score.digest_set import DigestSet
+from q_align.score.output_table import COLUMNS, forget_errors, open_table
 from q_align.score.shards import Shards, halfway, parts_of, shards_of
-from q_align.score.tables import COLUMNS, forget_errors, open_table
 from q_align.types import Score
 
 NAMES = ["plain.jpg", "späce, comma.png", 'quo"te.jpg', "new\nline.jpg", "𝔘nicode 片.png", "\\udcff.jpg"]
@@ -159,8 +159,8 @@ def test_seen_is_a_set(keys: list[str], fresh: int) -> None:
     from unittest.mock import patch
 
     plain: set[str] = set()
-    with patch("q_align.score.seen.FRESH", fresh):
-        seen = Seen()
+    with patch("q_align.score.digest_set.FRESH", fresh):
+        seen = DigestSet()
         for key in keys:
             assert seen.add(key) == (key not in plain)
             plain.add(key)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from q_align.config import RunConfig, resolve
+from q_align.config.schema import RunConfig, resolve
 
 
 def _make_set(folder: Path, *, count: int = 24, task: str = "iqa", seed: int = 0, side: int = 24) -> Path:
@@ -44,7 +44,7 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a nano with few channels and random weights."""
-    from q_align.model.nano import build
+    from q_align.models.nano import build
 
     folder = tmp_path_factory.mktemp("tiny")
     build(seed=0, channels=[8, 12], blocks=[0, 1], hidden=32, layers=2, heads=2, mlp=48, tile=64).save(folder)

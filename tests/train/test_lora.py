@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from q_align.cli.main import main
-from q_align.model.backbone import Backbone
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.predict import predict
 from q_align.train.run import run
 from q_align.types import Turn
 

@@ -33,9 +33,9 @@ def sets(make_set, tmp_path_factory: pytest.TempPathFactory) -> str:
 MIXED = {"data.train": "null", "data.mos_range": "null", "train.eval_every": 0.4, "train.workers": 2}
 
 
-@pytest.mark.parametrize("syllabus", ["hard", "fidelity"])
-def test_a_mixture_resumes_exactly_and_is_measured_per_set(settle, sets: str, tmp_path: Path, syllabus: str) -> None:
-    changes = {**MIXED, "data.sets": sets, "syllabus.name": syllabus}
+@pytest.mark.parametrize("loss", ["hard", "fidelity"])
+def test_a_mixture_resumes_exactly_and_is_measured_per_set(settle, sets: str, tmp_path: Path, loss: str) -> None:
+    changes = {**MIXED, "data.sets": sets, "loss.name": loss}
     whole = run(settle(**changes, **{"train.output_dir": tmp_path / "whole"}))
     history = json.loads((whole / "log_history.json").read_text())
     evaluated = [line for line in history if "eval_srcc" in line]
@@ -55,7 +55,7 @@ def test_a_mixture_resumes_exactly_and_is_measured_per_set(settle, sets: str, tm
 
 
 def test_a_blend_logs_each_of_its_terms(settle) -> None:
-    changes = {"syllabus.name": "blend", "syllabus.weights": '{"soft": 1.0, "plcc": 0.5}', "train.max_steps": 3}
+    changes = {"loss.name": "blend", "loss.weights": '{"soft": 1.0, "plcc": 0.5}', "train.max_steps": 3}
     output = run(settle(**changes, **{"train.eval_every": 9}))
     lines = [line for line in json.loads((output / "log_history.json").read_text()) if "loss" in line]
     assert len(lines) == 3
@@ -66,10 +66,10 @@ def test_a_blend_logs_each_of_its_terms(settle) -> None:
 def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from q_align.data.collate import Asking
-    from q_align.model.backbone import read_card
+    from q_align.data.rated_dataset import Asking
+    from q_align.models.backbone import read_card
+    from q_align.train.datasets import open_sets
     from q_align.train.run import _datasets, order
-    from q_align.train.sets import open_sets
 
     folder = shutil.copytree(rated.parent, tmp_path / "noise")
     for number in range(0, 24, 2):

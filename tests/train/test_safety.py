@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from q_align.data import collate
+from q_align.data import rated_dataset
 from q_align.errors import CheckpointError, ConfigError, LabelError, MediaError, QAlignError
 from q_align.train.checkpoints import complete, last
 from q_align.train.run import run
-from q_align.train.stop import TerminatedError
+from q_align.train.terminate import TerminatedError
 
 
 def says(error: pytest.ExceptionInfo[QAlignError], *parts: object) -> None:
@@ -145,13 +145,13 @@ def test_a_broken_medium_teaches_nothing(nano, rated: Path) -> None:
     """Its row changes no loss: what its MOS is does not matter, and a batch of nothing else has loss 0."""
     from types import SimpleNamespace
 
-    from q_align.data.collate import Collator, RatedMedia
-    from q_align.data.sources import read_labels
-    from q_align.syllabus import answer_of, get_syllabus
+    from q_align.data.label_files import read_labels
+    from q_align.data.rated_dataset import Collator, RatedDataset
+    from q_align.losses import answer_of, get_loss
     from q_align.train.trainer import RatingTrainer
 
     card = nano.card
-    data = RatedMedia([read_labels(rated, mos_range=(1, 5))], card, answer_of("hard", card.levels))
+    data = RatedDataset([read_labels(rated, mos_range=(1, 5))], card, answer_of("hard", card.levels))
     rows = [data[i] for i in range(3)]
     rows[1].error = "broken"
     batch = Collator(nano.encoder, card.levels)(rows)
@@ -160,7 +160,7 @@ def test_a_broken_medium_teaches_nothing(nano, rated: Path) -> None:
         note_broken=lambda reasons: None,
         forward=lambda model, inputs: RatingTrainer.forward(trainer, model, inputs),
         backbone=nano,
-        syllabus=get_syllabus("hard"),
+        loss=get_loss("hard"),
         terms={},
     )
     with torch.no_grad():
@@ -174,14 +174,14 @@ def test_a_broken_medium_teaches_nothing(nano, rated: Path) -> None:
 
 def test_sigterm_saves_and_a_resumed_run_ends_the_same(settle, tmp_path: Path, monkeypatch, caplog) -> None:
     whole = run(settle(**{"train.output_dir": tmp_path / "whole"}))
-    real, opened = collate.open_frames, iter(range(10**6))
+    real, opened = rated_dataset.open_frames, iter(range(10**6))
 
     def open_frames(*args: object, **kwargs: object) -> object:
         if next(opened) == 30:  # in the second epoch, in the middle of a step's batch
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(collate, "open_frames", open_frames)
+    monkeypatch.setattr(rated_dataset, "open_frames", open_frames)
     with pytest.raises(TerminatedError) as error:
         run(settle())
     says(error, "SIGTERM", "--train.resume true")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from q_align.data.header import pixel_counts
-from q_align.data.sources import read_labels
-from q_align.train.sets import split
+from q_align.data.image_header import pixel_counts
+from q_align.data.label_files import read_labels
+from q_align.train.datasets import split
 
 
 def test_rows_of_unknown_splits_are_said(

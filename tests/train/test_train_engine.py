@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from q_align.config import RunConfig
+from q_align.config.schema import RunConfig
 from q_align.errors import ConfigError
-from q_align.train.engine import FOLDER, check_launch, check_started, engine_settings, plain_memory, plain_names
+from q_align.train.sharding import FOLDER, check_launch, check_started, engine_settings, plain_memory, plain_names
 
 ENGINES = ("zero2", "zero3", "zero3_offload", "fsdp")
 

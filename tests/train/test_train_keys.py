@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from q_align.data.pack import pack
-from q_align.data.sources import read_labels
+from q_align.data.label_files import read_labels
+from q_align.data.pack_shards import pack
 from q_align.errors import ConfigError, MissingExtraError
 from q_align.train.run import run
 
@@ -54,9 +54,9 @@ def test_the_cache_is_filled_and_changes_nothing(settle, tmp_path: Path) -> None
 
 
 def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None:
-    from q_align.model.backbone import read_card
+    from q_align.models.backbone import read_card
+    from q_align.train.datasets import open_sets
     from q_align.train.run import _datasets
-    from q_align.train.sets import open_sets
 
     rng = np.random.default_rng(0)
     with (tmp_path / "labels.csv").open("w", newline="") as file:
@@ -84,7 +84,7 @@ def test_a_model_that_says_numbers_is_validated(settle) -> None:
     """The SRCC of training is what the scorer finds with the same checkpoint."""
     from q_align import Scorer
 
-    config = settle(**SHORT, **{"syllabus.name": "numeric", "train.batch_size": 4, "train.eval_batch_size": 4})
+    config = settle(**SHORT, **{"loss.name": "numeric", "train.batch_size": 4, "train.eval_batch_size": 4})
     output = run(config)
     (line,) = [line for line in history(output) if "eval_srcc" in line]
     labels = read_labels(config.data.train, mos_range=(1, 5)).split("val")
@@ -133,7 +133,7 @@ def test_adapters_on_a_quantised_base(settle, tmp_path: Path, bits: str) -> None
     from tiny_models import make
 
     from q_align import Scorer
-    from q_align.model.backbone import Backbone
+    from q_align.models.backbone import Backbone
 
     # the packed 4-bit kernel of processors wants widths that are multiples of 64
     text = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 8, "num_key_value_heads": 8}

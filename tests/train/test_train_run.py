@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from q_align.model.backbone import Backbone
-from q_align.model.predict import predict
+from q_align.models.backbone import Backbone
+from q_align.models.predict import predict
 from q_align.train.run import run
 from q_align.types import Turn
 
@@ -78,7 +78,7 @@ def test_the_best_checkpoint_is_published(settle) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, rated: Path) -> Path:
     """An uninterrupted run, with all its checkpoints."""
-    from q_align.config import resolve
+    from q_align.config.schema import resolve
 
     settings = {
         "model.path": tiny,

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from q_align.evaluate.metrics.logistic import curve
-from q_align.evaluate.report.load import Evaluation
+from q_align.evaluate.report.collect import Evaluation
 from q_align.evaluate.report.svg import HEIGHT, WIDTH, Axes, dots, marker, path, picture, tag, text
 
 FEW = 400  # up to so many items each mark says which item it is

@@ -12,9 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from q_align.evaluate.report import charts
-from q_align.evaluate.report.load import Collected, Evaluation, collect
-from q_align.evaluate.report.overview import heat_map, radar, training_curves
-from q_align.evaluate.report.tables import Table, comparison_table, details_table, levels_table, summary_table
+from q_align.evaluate.report.collect import Collected, Evaluation, collect
+from q_align.evaluate.report.curves import heat_map, radar, training_curves
+from q_align.evaluate.report.result_tables import Table, comparison_table, details_table, levels_table, summary_table
 from q_align.evaluate.report.worst import Disagreement, disagreements
 
 _BUDGET = 300  # thumbnails on one page, about 5 kB each

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from q_align.evaluate.metrics.logistic import curve
 from q_align.evaluate.report.charts import probability_bar
-from q_align.evaluate.report.load import Evaluation
+from q_align.evaluate.report.collect import Evaluation
 from q_align.evaluate.report.svg import picture
 
 SIDE, QUALITY = 176, 68  # pixels of the longer side, JPEG quality: about 5 kB each

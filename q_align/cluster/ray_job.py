@@ -1,0 +1,144 @@
+"""A cluster run on Ray Data: units -> decode (processors) -> score (one actor per device) -> shards.
+
+Ray restarts lost tasks and actors, on other machines where there are any; a shard's name depends on the task that
+writes it, so a repeated attempt replaces it and adds nothing. What a killed run left is gone on with by ids. Knows
+scheduling; the work itself is in `stages`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from q_align.cluster.manifest import Unit, open_tables, units
+from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
+from q_align.errors import require
+from q_align.log import log
+from q_align.media import LIMITS, Limits
+from q_align.score.job import Done, Summary, tally
+from q_align.score.output_table import claim, read_rows
+from q_align.tasks import get_task
+from q_align.types import MediaSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterJob:
+    """What to score, with what, and on how much of a cluster (see `q-align cluster score --help`).
+
+    Attributes:
+        spec: how media are looked at; None repeats what the model was trained with.
+        loading: options of `Scorer.from_pretrained` beside the device.
+    """
+
+    manifest: tuple[str, ...]
+    output: str
+    model: str = "nano"
+    task: str = "auto"
+    column: str | None = None
+    root: str | None = None
+    actors: int = 1
+    max_actors: int | None = None
+    gpus: float = 0.0
+    address: str | None = None
+    limits: Limits = LIMITS
+    spec: MediaSpec | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_job(job: ClusterJob) -> Summary:
+    """Scores what has no row in the output yet; returns the count of all rows there.
+
+    Raises:
+        ConfigError: for a wrong task or table, or an output with other settings.
+        MissingExtraError: without Ray.
+    """
+    if job.task != "auto":
+        get_task(job.task)
+    tables = open_tables(job.manifest, job.column)
+    folder = Path(job.output).resolve()
+    spec = job.spec or spec_of(job.model)
+    # what `q-align score` notes too, so that either can go on with what the other began
+    precision = {"dtype": job.loading.get("dtype", "float32"), "quantize": job.loading.get("quantize")}
+    claim(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
+    done, summary = Done(), Summary()
+    before = tally(read_rows(folder), done)
+    work = list(units(tables, done, job.root, summary, task=job.task))
+    log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
+    if work:
+        _run(job, work, spec, str(folder))
+    total = tally(read_rows(folder))
+    summary.n, summary.failed, summary.before = total.n, total.failed, before.n
+    return summary
+
+
+def _run(job: ClusterJob, work: list[Unit], spec: MediaSpec, folder: str) -> None:
+    # no telemetry, and no tokens for a cluster that lives inside this process
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if job.address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray = require("ray", extra="cluster")
+    data = require("ray.data", extra="cluster")
+    started = not ray.is_initialized()
+    if started:
+        quiet = {"include_dashboard": False} if job.address is None else {}
+        ray.init(address=job.address or "local", log_to_driver=False, **quiet)
+    try:
+        data.DataContext.get_current().enable_progress_bars = False
+        decoded = data.from_items([{"unit": number} for number in range(len(work))], override_num_blocks=len(work))
+        decoded = decoded.map_batches(
+            partial(_decode, work=ray.put(work), root=job.root, spec=spec, limits=job.limits),
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        options = {**job.loading, "device": "cuda" if job.gpus else "cpu"}
+        if not job.gpus:
+            options["workers"] = 0  # an actor without a device has one processor
+        scored = decoded.map_batches(
+            ScoreStage,
+            fn_constructor_args=(job.model, job.task, options),
+            compute=data.ActorPoolStrategy(min_size=job.actors, max_size=job.max_actors or job.actors),
+            num_gpus=job.gpus,
+            num_cpus=1,
+            # blocks as they were decoded, which bounds their bytes; for many actors without a GPU in smaller shares
+            batch_size=None if job.gpus else 16,
+            batch_format="pyarrow",
+        )
+        scored.write_datasink(_sink(data, folder))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _decode(batch: Any, *, work: Any, root: str | None, spec: Any, limits: Limits) -> Iterator[Any]:
+    import ray
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = limits.max_pixels  # this process is ours alone
+    todo: list[Unit] = ray.get(work)
+    for number in batch["unit"].to_pylist():
+        yield from decode_unit(todo[number], root=root, spec=spec, limits=limits)
+
+
+def _sink(data: Any, folder: str) -> Any:
+    """A data sink that writes whole shards; a class made here, since its base comes with Ray."""
+    run = uuid.uuid4().hex[:8]
+
+    class Sink(data.Datasink):
+        def write(self, blocks: Iterable[Any], ctx: Any) -> dict[str, int]:
+            import pyarrow as pa
+
+            tables = [block for block in blocks if len(block)]
+            if not tables:
+                return {"n": 0, "failed": 0}
+            return write_shard(pa.concat_tables(tables), folder, f"ray-{run}-{ctx.task_idx:06d}")
+
+        @property
+        def min_rows_per_write(self) -> int:
+            return 10_000
+
+    return Sink()

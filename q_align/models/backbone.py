@@ -1,0 +1,151 @@
+"""A backbone: a model, the encoder that feeds it, and the card that says how it was taught. Loads and saves all three.
+
+Knows no loss, no data set, no scoring loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from importlib import import_module, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from q_align.errors import CheckpointError, nearest
+from q_align.models.card import FILE, ModelCard
+from q_align.models.encoder import Encoder
+from q_align.models.families import family_of
+from q_align.models.hub import builtin_card, cached, fetch, hub_id
+from q_align.models.peft import CONFIG as ADAPTER
+from q_align.models.peft import is_adapter, load_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Names that stand for checkpoints inside the package.
+PACKAGED = ("nano",)
+
+
+@dataclass(slots=True)
+class Backbone:
+    """Attributes:
+    model: a plain `PreTrainedModel` whose forward takes `logits_to_keep`.
+    encoder: see `q_align.models.encoder.Encoder`.
+    card: see `q_align.models.card.ModelCard`.
+    """
+
+    model: PreTrainedModel
+    encoder: Encoder
+    card: ModelCard
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path = "nano",
+        *,
+        dtype: str = "float32",
+        card: ModelCard | None = None,
+        base: str | Path | None = None,
+        merge: bool = True,
+        download: bool = False,
+        only_score: bool = False,
+        **options: Any,
+    ) -> Backbone:
+        """Loads a checkpoint.
+
+        Args:
+            path: a folder with `q_align.json` or in a published layout, a published checkpoint by its hub id or short
+                name ("q-future/one-align", "one-align"), or "nano" for the embedded model.
+            dtype: "float32", "bfloat16" or "float16".
+            card: replaces the folder's own (`read_card`), when other levels or questions are to be taught.
+            base: the model under an adapter, where it is no longer at the place that the adapter names.
+            merge: add an adapter to the weights of its base; False keeps it apart (to train it further).
+            download: fetch a checkpoint that is not on this disk; nothing is downloaded unless this says so.
+            only_score: the model will not be trained or saved; some families load faster then (`Family.scoring`).
+            options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
+
+        Raises:
+            CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
+        """
+        if download and not Path(path).exists() and hub_id(path):
+            fetch(str(path))
+        folder = locate(path)
+        card = card or read_card(path)
+        if is_adapter(folder):
+            under = cls.from_pretrained(
+                base or _base_of(folder, card), dtype=dtype, card=card, download=download, **options
+            )
+            return cls(load_adapter(under.model, folder, merge=merge), under.encoder, card)
+        family = family_of(card.family)
+        if only_score:
+            options = {**family.scoring, **options}
+        model, encoder = import_module(family.module).load(folder, card, dtype=dtype, **options)
+        return cls(model, encoder, card)
+
+    def save(self, path: str | Path) -> None:
+        """Writes weights, tokenizer and card into one folder that `from_pretrained` reads."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder)
+        self.encoder.save(folder)
+        self.card.save(folder)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint, without loading its weights.
+
+    The folder's own `q_align.json`, else the built-in card of a published checkpoint, else what its family makes of a
+    folder in a published layout.
+
+    Raises:
+        CheckpointError: when the folder is no model that we know.
+    """
+    folder = locate(path)
+    if (folder / FILE).is_file():
+        return ModelCard.load(folder)
+    known = builtin_card(path) or builtin_card(folder)
+    if known is not None:
+        return known
+    config = folder / "config.json"
+    if config.is_file():
+        kind = str(json.loads(config.read_text(encoding="utf-8")).get("model_type"))
+        published = getattr(import_module(family_of(kind).module), "published", None)
+        card = published(folder) if published else None
+        if card is not None:
+            return card
+    if is_adapter(folder):
+        return dataclasses.replace(read_card(_base_of(folder, None)), base=str(_base_of(folder, None)))
+    return ModelCard.load(folder)  # says what is missing
+
+
+def locate(path: str | Path) -> Path:
+    """The folder that a model's name stands for.
+
+    Raises:
+        CheckpointError: when there is none.
+    """
+    if str(path) in PACKAGED:
+        return Path(str(resources.files("q_align.models"))) / str(path) / "weights"
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if hub_id(path):
+        return cached(str(path))
+    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), PACKAGED)}")
+
+
+def _base_of(folder: Path, card: ModelCard | None) -> str | Path:
+    """The base that an adapter names: in its card, or as the peft library wrote it; a folder, a hub id or "nano"."""
+    written = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    names = [name for name in (card.base if card else None, written) if name]
+    for name in names:
+        for candidate in (Path(name), folder / name):
+            if candidate.is_dir():
+                return candidate
+        if name in PACKAGED or hub_id(name):
+            return name
+    raise CheckpointError(
+        f"{folder}: an adapter whose base is not found (looked for {', '.join(names) or 'no name'}); "
+        f"give its folder: Backbone.from_pretrained(path, base=...)"
+    )

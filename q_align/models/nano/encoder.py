@@ -1,0 +1,135 @@
+"""Turns -> nano's inputs: tiles, and `<s> visual tokens, question <rater> stem [level . </s>]`, left-padded.
+
+Runs on the CPU in worker processes; picklable, the same result for the same turns. Knows no weights and no loss.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from q_align.errors import CheckpointError, LevelTokenError
+from q_align.models.card import ModelCard
+from q_align.models.encoder import IGNORE, left_pad
+from q_align.models.nano.tiles import NATIVE, Tile, cut
+from q_align.models.nano.tokenizer import BEGIN, END, IMAGE, PAD, RATER, special
+from q_align.types import Turn
+
+PROMPT = BEGIN + "{image}{question}" + RATER + "{stem}"
+
+
+class NanoEncoder:
+    """See `q_align.models.encoder.Encoder`.
+
+    Attributes:
+        level_ids: token of each level word, best first.
+        tail: 2, for ". </s>".
+        native: tiles at native scale that one medium may take; a video shares them among its frames.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, card: ModelCard, *, tile: int, tokens: int, native: int = NATIVE):
+        self.tokenizer = tokenizer
+        self.prompt = card.prompt or PROMPT
+        self.tile, self.tokens, self.native = tile, tokens, native
+        # the full stop follows the level word without a space
+        self._end = [special(tokenizer, "."), special(tokenizer, END)]
+        self.tail = len(self._end)
+        self.level_ids = tuple(self._level(word, card) for word in card.levels.words)
+        if len(set(self.level_ids)) != len(self.level_ids):
+            raise LevelTokenError(f"level words {card.levels.words} share tokens {self.level_ids} (levels.words)")
+
+    @classmethod
+    def load(cls, folder: Path, card: ModelCard, *, tile: int, tokens: int) -> NanoEncoder:
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the tokenizers library raises bare Exception for a broken file
+            raise CheckpointError(f"{folder / 'tokenizer.json'}: cannot be read ({error})") from error
+        return cls(tokenizer, card, tile=tile, tokens=tokens)
+
+    def save(self, path: Path) -> None:
+        self.tokenizer.save(str(Path(path) / "tokenizer.json"))
+
+    def __call__(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
+        tiles = [self._look(turn) for turn in turns]
+        prompts, answers = [], []
+        for turn, seen in zip(turns, tiles, strict=True):
+            before, after = self._prompt(turn, len(seen) * self.tokens)
+            stem = self._ids(turn.stem)
+            end = [] if turn.level is None else [*self._word(turn.level, turn.stem), *self._end]
+            prompts.append(before + stem + after + end)
+            answers.append(stem + after + end)
+        batch = {
+            "input_ids": left_pad(prompts, special(self.tokenizer, PAD)),
+            "attention_mask": left_pad([[1] * len(row) for row in prompts], 0),
+            **stack([tile for seen in tiles for tile in seen]),
+        }
+        levels = {turn.level is None for turn in turns}
+        if len(levels) != 1:
+            raise ValueError("a batch is all for training (level given) or all for scoring (level None)")
+        if not levels.pop():
+            batch["answer"] = left_pad(answers, IGNORE)
+        return batch
+
+    def _look(self, turn: Turn) -> list[Tile]:
+        count = len(turn.frames)
+        native = max(1, self.native // count)
+        times = [i / max(1, count - 1) for i in range(count)]
+        return [t for frame, time in zip(turn.frames, times) for t in cut(frame, self.tile, native=native, time=time)]
+
+    def _prompt(self, turn: Turn, visual: int) -> tuple[list[int], list[int]]:
+        """Token ids before and after the stem."""
+        before: list[int] = []
+        ids = before
+        for part in re.split(r"(\{image\}|\{question\}|\{stem\})", self.prompt):
+            if part == "{image}":
+                ids += [special(self.tokenizer, IMAGE)] * visual
+            elif part == "{question}":
+                ids += self._ids(turn.question)
+            elif part == "{stem}":
+                ids = []
+            elif part:
+                ids += self._ids(part)
+        return before, ids if ids is not before else []
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _word(self, word: str, stem: str) -> list[int]:
+        """Tokens of a word where the answer puts it: after the stem and a space, before the full stop."""
+        head = self._ids(stem)
+        ids = self._ids(f"{stem} {word}.")
+        if ids[: len(head)] != head or ids[-1] != self._end[0]:
+            raise LevelTokenError(f"{word!r} does not stand by itself after {stem!r} under nano's tokenizer")
+        return ids[len(head) : -1]
+
+    def _level(self, word: str, card: ModelCard) -> int:
+        """The one token of a level word, after the stem of every task of the card."""
+        for task in card.tasks:
+            ids = self._word(word, card.stem(task))
+            if len(ids) != 1:
+                raise LevelTokenError(
+                    f"level word {word!r} is {len(ids)} tokens under nano's tokenizer; choose a single common English "
+                    f"word or a number from 0 to 100 (levels.words)"
+                )
+        return ids[0]
+
+
+def stack(tiles: Sequence[Tile]) -> dict[str, Tensor]:
+    """Tiles of any size -> pixel_values (N, 3, S, S) uint8 padded at right and bottom, tile_size, tile_place."""
+    height = max(tile.pixels.shape[0] for tile in tiles)
+    width = max(tile.pixels.shape[1] for tile in tiles)
+    pixels = np.zeros((len(tiles), height, width, 3), np.uint8)
+    for row, tile in zip(pixels, tiles, strict=True):
+        row[: tile.pixels.shape[0], : tile.pixels.shape[1]] = tile.pixels
+    return {
+        # a view: NHWC in memory, as the convolutions want it
+        "pixel_values": torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        "tile_size": torch.tensor([tile.pixels.shape[:2] for tile in tiles]),
+        "tile_place": torch.tensor([tile.place for tile in tiles]),
+    }

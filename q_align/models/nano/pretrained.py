@@ -1,0 +1,88 @@
+"""nano as a transformers model: saving, loading, PEFT, sharded training and gradient checkpointing come with it.
+
+Knows initial weights; the network itself is in `network`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers import initialization as init
+
+from q_align.models.nano.network import Body
+from q_align.models.nano.shape import NanoShape
+from q_align.models.nano.vision import Hinges, Place
+
+
+class NanoConfig(PretrainedConfig):
+    """`NanoShape` as a transformers configuration; further keys are transformers' own."""
+
+    model_type = "q_align_nano"
+
+    def __init__(self, vocab_size: int = 512, **kwargs: Any):
+        known = {f.name for f in fields(NanoShape)}
+        shape = NanoShape.from_dict({"vocab_size": vocab_size, **{k: v for k, v in kwargs.items() if k in known}})
+        for name in known:
+            value = getattr(shape, name)
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        super().__init__(**{k: v for k, v in kwargs.items() if k not in known})
+
+    @property
+    def shape(self) -> NanoShape:
+        return NanoShape.from_dict(self.__dict__)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.hidden
+
+
+class NanoForRating(Body, PreTrainedModel):
+    """The multimodal model behind the family "nano"."""
+
+    config_class = NanoConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["Layer", "Stage"]  # noqa: RUF012 (the base class declares a list)
+
+    def __init__(self, config: NanoConfig):
+        super().__init__(config)
+        self.assemble(config.shape)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.decoder.embed_tokens
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            fan = module.weight[0].numel()
+            init.normal_(module.weight, std=math.sqrt(2.0 / fan))
+            if module.in_channels == 3 and not getattr(module.weight, "_is_hf_initialized", False):
+                sharp = module.weight[: -len(module.weight) // 4]
+                sharp.data.sub_(sharp.data.mean((2, 3), keepdim=True)).mul_(3)
+        elif isinstance(module, Place):
+            init.zeros_(module.weight)
+        elif isinstance(module, Hinges):
+            init.normal_(module.weight, std=0.6)
+            init.uniform_(module.bias, -1.5, 1.5)
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=0.5)
+        elif isinstance(module, nn.BatchNorm2d):
+            init.ones_(module.weight)
+            init.zeros_(module.get_buffer("running_mean"))
+            init.ones_(module.get_buffer("running_var"))
+        elif isinstance(module, nn.RMSNorm):
+            init.ones_(module.weight)
+        bias = getattr(module, "bias", None)
+        if bias is not None and not isinstance(module, Hinges):
+            init.zeros_(bias)

@@ -1,0 +1,158 @@
+"""Low-rank adapters: put them on a model, load them from every layout in use, merge them into the weights.
+
+Layouts: folders of the peft library (ours and DeQA-Score's), and the Q-Align authors' adapter with
+`non_lora_trainables.bin` beside it. Knows modules and files; no data and no training loop.
+Source: LoRA (Hu et al., ICLR 2022); targets and ranks of Q-Align's published scripts (r 128, alpha 256).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from q_align.config.schema import LoraConfig
+from q_align.errors import CheckpointError, ConfigError, nearest, require
+from q_align.models.families import Family
+from q_align.models.parts import PEFT_PREFIX, part_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CONFIG = "adapter_config.json"
+NON_LORA = "non_lora_trainables"
+
+
+def add_lora(model: nn.Module, family: Family, lora: LoraConfig) -> Any:
+    """Freezes the model and puts trainable adapters on the target modules.
+
+    Args:
+        model: the backbone's model; quantised ones are prepared for training (QLoRA).
+        family: names the default targets (within the language part) and the parts.
+        lora: rank, alpha, dropout, targets, and the parts that are trained in full beside the adapters.
+
+    Raises:
+        ConfigError: when a target or a part matches nothing in this model.
+    """
+    peft = require("peft", extra="train")
+    if getattr(model, "is_quantized", False):
+        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    settings = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.dora,
+        target_modules=_targets(model, family, lora.targets),
+        modules_to_save=[name for part in lora.also_train for name in _modules_of(model, family, part)] or None,
+    )
+    return peft.get_peft_model(model, settings)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds adapters over a base rather than a whole model."""
+    return (folder / CONFIG).is_file()
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, *, merge: bool = True) -> Any:
+    """Puts the adapters of a folder on their base model.
+
+    Args:
+        model: the base, already loaded.
+        folder: `adapter_config.json`, `adapter_model.safetensors|bin`, and perhaps `non_lora_trainables.bin`.
+        merge: add the adapters to the weights (scoring is then as fast as without); a quantised base never merges.
+
+    Raises:
+        CheckpointError: when keys are missing, left over, or of another shape than the base's.
+    """
+    peft = require("peft", extra="train")
+    _load_full_parts(model, folder)
+    state = _read(folder, "adapter_model")
+    if not state:
+        raise CheckpointError(f"{folder}: no adapter_model.safetensors or adapter_model.bin beside {CONFIG}")
+    settings = peft.PeftConfig.from_pretrained(str(folder))
+    # the weights say best which modules carry an adapter; published configs name them loosely
+    targets = sorted({key.removeprefix(PEFT_PREFIX).split(".lora_")[0] for key in state if ".lora_A" in key})
+    unknown = [name for name in targets if name not in dict(model.named_modules())]
+    if targets and not unknown:
+        settings.target_modules = targets
+    _complain(folder, leftover=unknown)
+    settings.inference_mode = merge
+    wrapped = peft.get_peft_model(model, settings)
+    expected = peft.get_peft_model_state_dict(wrapped)
+    shapes = [key for key in expected if key in state and expected[key].shape != state[key].shape]
+    _complain(folder, missing=set(expected) - set(state), leftover=set(state) - set(expected), shapes=shapes)
+    peft.set_peft_model_state_dict(wrapped, state)
+    wrapped.eval()
+    if merge and not getattr(model, "is_quantized", False):
+        return wrapped.merge_and_unload()
+    return wrapped
+
+
+def _targets(model: nn.Module, family: Family, given: list[str] | None) -> list[str]:
+    """Full names of the linear modules to adapt: the family's within the language part, or the given ones anywhere."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    wanted = given or list(family.lora)
+    here = linear if given else [n for n in linear if part_of(family, f"{n}.weight") in (None, "language")]
+    matched = {name for name in here for target in wanted if f".{name}".endswith(f".{target}")}
+    lost = [target for target in wanted if not any(f".{name}".endswith(f".{target}") for name in here)]
+    if (given and lost) or not matched:
+        ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
+        raise ConfigError(
+            f"lora.targets: no linear module is called {', '.join(lost)}{nearest(lost[0], ends)}; "
+            f"this model has {', '.join(ends)}"
+        )
+    return sorted(matched)
+
+
+def _modules_of(model: nn.Module, family: Family, part: str) -> list[str]:
+    """Names of the modules of a part; lists of layers are named one by one, as the peft library wants it."""
+    modules = dict(model.named_modules())
+    found = []
+    for prefix in getattr(family, part):
+        name = prefix.rstrip(".")
+        if isinstance(modules.get(name), nn.ModuleList):
+            found += [f"{name}.{index}" for index in range(len(modules[name]))]
+        elif name in modules:
+            found.append(name)
+    if not found:
+        raise ConfigError(f"lora.also_train: this model has no modules in its part {part!r}")
+    return found
+
+
+def _load_full_parts(model: nn.Module, folder: Path) -> None:
+    """Weights that were trained in full beside the authors' adapters (their abstractor), under the base's names."""
+    given = _read(folder, NON_LORA)
+    known = model.state_dict()
+    state = {_base_name(key, known): value for key, value in given.items()}
+    shapes = [key for key, value in state.items() if key in known and known[key].shape != value.shape]
+    _complain(folder, leftover=set(state) - set(known), shapes=shapes)
+    model.load_state_dict(state, strict=False)
+
+
+def _base_name(key: str, known: Mapping[str, Tensor]) -> str:
+    """Drops the wrappers' prefixes ("base_model.", one "model.") as far as it takes to meet a name of the base."""
+    for prefix in ("", "base_model.", PEFT_PREFIX):
+        name = key.removeprefix(prefix)
+        if name in known:
+            return name
+    return key
+
+
+def _read(folder: Path, stem: str) -> dict[str, Tensor]:
+    """Tensors of `stem.safetensors` or `stem.bin` (tensors only, never arbitrary objects); {} where neither exists."""
+    safe, binary = folder / f"{stem}.safetensors", folder / f"{stem}.bin"
+    if safe.is_file():
+        from safetensors.torch import load_file
+
+        return load_file(safe)
+    return torch.load(binary, map_location="cpu", weights_only=True) if binary.is_file() else {}
+
+
+def _complain(folder: Path, *, missing: Any = (), leftover: Any = (), shapes: Any = ()) -> None:
+    wrong = (("missing", missing), ("left over", leftover), ("of another shape than the base's", shapes))
+    text = "; ".join(f"{len(keys)} {what}: {', '.join(sorted(keys))}" for what, keys in wrong if keys)
+    if text:
+        raise CheckpointError(f"{folder}: the adapter does not fit its base, keys {text}")
