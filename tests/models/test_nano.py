@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer
 
 from q_align.errors import CheckpointError, LevelTokenError
 from q_align.levels import LevelScheme
+from q_align.models import nano as package
 from q_align.models.backbone import Backbone
 from q_align.models.card import ModelCard
 from q_align.models.encoder import IGNORE
@@ -215,6 +219,17 @@ def test_a_level_word_of_several_tokens_is_refused():
     card = ModelCard("nano", levels=LevelScheme(("splendiferous", "bad"), (2, 1)), prompt=PROMPT)
     with pytest.raises(LevelTokenError, match="splendiferous"):
         NanoEncoder(make_tokenizer(), card, tile=224, tokens=4)
+
+
+def test_a_new_task_moves_no_token(nano, monkeypatch):
+    """Ids are rows of every checkpoint's embedding: a task with words of its own must not move one."""
+    portrait = dataclasses.replace(TASKS["iqa"], name="portrait", questions=("How sharp is this portrait, dear?",))
+    monkeypatch.setitem(TASKS, "portrait", portrait)
+    packaged = Tokenizer.from_file(str(Path(package.__file__).parent / "weights" / "tokenizer.json"))
+    fresh = make_tokenizer()
+    assert fresh.to_str() == packaged.to_str()
+    assert fresh.decode(fresh.encode(portrait.question).ids) == portrait.question
+    assert build(seed=0).model.config.vocab_size == nano.model.config.vocab_size == 974
 
 
 @given(st.text(max_size=60))
