@@ -36,7 +36,8 @@ def build(seed: int = 0, **overrides: Any) -> Backbone:
         overrides: fields of `NanoShape` that differ from their defaults.
     """
     from q_align.models.backbone import Backbone
-    from q_align.models.nano.pretrained import NanoConfig, NanoForRating
+    from q_align.models.nano.configuration import NanoConfig
+    from q_align.models.nano.pretrained import NanoForRating
 
     card = ModelCard(family="nano", tasks=("iqa", "iaa", "vqa"), prompt=PROMPT)
     tokenizer = make_tokenizer()

@@ -6,38 +6,14 @@ Knows initial weights; the network itself is in `network`.
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from typing import Any
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from q_align.models.nano.configuration import NanoConfig
 from q_align.models.nano.network import Body
-from q_align.models.nano.shape import NanoShape
 from q_align.models.nano.vision import Hinges, Place
-
-
-class NanoConfig(PretrainedConfig):
-    """`NanoShape` as a transformers configuration; further keys are transformers' own."""
-
-    model_type = "q_align_nano"
-
-    def __init__(self, vocab_size: int = 512, **kwargs: Any):
-        known = {f.name for f in fields(NanoShape)}
-        shape = NanoShape.from_dict({"vocab_size": vocab_size, **{k: v for k, v in kwargs.items() if k in known}})
-        for name in known:
-            value = getattr(shape, name)
-            setattr(self, name, list(value) if isinstance(value, tuple) else value)
-        super().__init__(**{k: v for k, v in kwargs.items() if k not in known})
-
-    @property
-    def shape(self) -> NanoShape:
-        return NanoShape.from_dict(self.__dict__)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.hidden
 
 
 class NanoForRating(Body, PreTrainedModel):

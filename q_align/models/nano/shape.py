@@ -1,4 +1,4 @@
-"""The sizes of a nano network. Plain data, so that scoring needs no transformers; `pretrained.NanoConfig` wraps it."""
+"""The sizes of a nano network. Plain data, so that scoring needs no transformers; `NanoConfig` wraps it."""
 
 from __future__ import annotations
 
