@@ -156,7 +156,7 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
     scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
-        test = read_labels(path, source=which).split("test")
+        test = read_labels(path, source=which).split("test").on(config.scheme())
         rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
         score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)

@@ -81,7 +81,7 @@ class RatedDataset(Dataset[RatedItem]):
         asking: None when evaluating: the scoring question, whole frames.
         read: opens media, in place of `open_frames` (see `q_align.data.frame_cache`).
         """
-        self.sets = list(sets)
+        self.sets = [labels.on(card.levels) for labels in sets]
         self.card = card
         self.spec = to_open(card.family, card.media)
         self.answer = answer

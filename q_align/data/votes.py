@@ -1,4 +1,4 @@
-"""Vote histograms: how many raters gave each mark. Reads them from a column; knows numbers only, no levels.
+"""Vote histograms: how many raters gave each mark.
 
 A histogram counts marks from the lowest to the highest: "3 5 10 2", "[3, 5, 10, 2]", or a list column.
 """

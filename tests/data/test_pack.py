@@ -16,10 +16,11 @@ from q_align.cli.main import main
 from q_align.data.frame_cache import FrameCache
 from q_align.data.image_header import pixel_counts
 from q_align.data.label_files import read_labels
-from q_align.data.labels import Labels
+from q_align.data.labels import LevelLabels
 from q_align.data.pack_shards import pack
 from q_align.data.rated_dataset import Asking, Collator, RatedDataset
 from q_align.errors import LabelError, MediaError
+from q_align.levels import LevelScheme
 from q_align.losses import answer_of
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.packed import file_of, place_of
@@ -43,9 +44,10 @@ def files(tmp_path: Path) -> Path:
     return tmp_path / "rated" / "labels.csv"
 
 
-def both(files: Path, folder: Path, shard_bytes: int = 6000) -> tuple[Labels, Labels]:
+def both(files: Path, folder: Path, shard_bytes: int = 6000) -> tuple[LevelLabels, LevelLabels]:
     plain = read_labels(files, mos_range=(1, 5))
-    return plain, read_labels(pack(plain, folder, shard_bytes=shard_bytes), mos_range=(1, 5))
+    packed = read_labels(pack(plain, folder, shard_bytes=shard_bytes), mos_range=(1, 5))
+    return plain.on(LevelScheme()), packed.on(LevelScheme())
 
 
 def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_the_same(nano, files: Path, tmp_path: Path, workers: int) -> None:
-    def batches(labels: Labels) -> list[dict[str, torch.Tensor]]:
+    def batches(labels: LevelLabels) -> list[dict[str, torch.Tensor]]:
         data = RatedDataset([labels], nano.card, answer_of("hard", nano.card.levels), Asking(seed=3))
         loader = torch.utils.data.DataLoader(
             data,
@@ -209,7 +211,7 @@ def test_the_command_packs_and_scores_alike(files: Path, tmp_path: Path, capsys:
     folder = tmp_path / "pack"
     assert main(["data", "pack", str(files), str(folder), "--mos-range", "1", "5"]) == 0
     assert capsys.readouterr().out == f"{folder / 'rated.csv'}: 10 rows\n"
-    plain, packed = (read_labels(f, mos_range=(1, 5)) for f in (files, folder / "rated.csv"))
+    plain, packed = (read_labels(f, mos_range=(1, 5)).on(LevelScheme()) for f in (files, folder / "rated.csv"))
     from q_align import Scorer
 
     scorer = Scorer.from_pretrained("nano", workers=0)
