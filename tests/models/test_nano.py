@@ -23,7 +23,7 @@ from q_align.models.card import ModelCard
 from q_align.models.encoder import IGNORE
 from q_align.models.nano import build
 from q_align.models.nano.encoder import PROMPT, NanoEncoder
-from q_align.models.nano.tiles import NATIVE, cut, layout
+from q_align.models.nano.tiles import NATIVE, grid_shape, split_into_tiles
 from q_align.models.nano.tokenizer import make_tokenizer
 from q_align.models.predict import predict
 from q_align.tasks import TASKS
@@ -248,9 +248,9 @@ def test_any_text_is_encoded_without_loss(text):
 @settings(max_examples=60, deadline=None)
 def test_tiles_lie_inside_and_are_few(width, height, native):
     side = 224
-    columns, rows = layout(width / side, height / side, native)
+    columns, rows = grid_shape(width / side, height / side, native)
     assert 1 <= columns * rows <= native
-    tiles = cut(Image.new("RGB", (width, height)), side, native=native)
+    tiles = split_into_tiles(Image.new("RGB", (width, height)), side, native=native)
     assert len(tiles) <= native + 5
     for tile in tiles:
         assert 1 <= tile.pixels.shape[0] <= side and 1 <= tile.pixels.shape[1] <= side
@@ -259,14 +259,14 @@ def test_tiles_lie_inside_and_are_few(width, height, native):
 
 def test_small_frames_are_seen_whole_and_large_ones_at_native_scale():
     small = picture(100, 60)
-    (tile,) = cut(small, 224)
+    (tile,) = split_into_tiles(small, 224)
     assert np.array_equal(tile.pixels, np.asarray(small))
     large = picture(448, 448)
-    tiles = cut(large, 224)
+    tiles = split_into_tiles(large, 224)
     assert len(tiles) == 4
     assert np.array_equal(tiles[0].pixels, np.asarray(large)[:224, :224])
     assert np.array_equal(tiles[3].pixels, np.asarray(large)[224:, 224:])
-    assert len(cut(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
+    assert len(split_into_tiles(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
 
 
 def test_half_precision_weights_load(nano, tmp_path):
@@ -280,12 +280,12 @@ def test_half_precision_weights_load(nano, tmp_path):
 
 @pytest.mark.parametrize(("width", "height"), [(448, 448), (480, 320), (320, 320), (225, 100), (890, 670), (333, 517)])
 def test_tiles_cover_a_frame_and_hardly_overlap(width: int, height: int) -> None:
-    from q_align.models.nano.tiles import GRID, cut
+    from q_align.models.nano.tiles import GRID, split_into_tiles
 
     seen = np.zeros((height, width), int)
     marked = np.arange(width * height, dtype=np.uint32).reshape(height, width)
     frame = Image.fromarray(np.stack([marked % 251, marked // 251 % 251, marked // 63001], -1).astype(np.uint8))
-    for tile in cut(frame, 224):
+    for tile in split_into_tiles(frame, 224):
         first = tile.pixels[0, 0].astype(int)
         top, left = divmod(int(first[0] + 251 * first[1] + 63001 * first[2]), width)
         high, wide = tile.pixels.shape[:2]
