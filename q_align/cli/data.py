@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from q_align.data.convert_labels import convert, convert_list, is_list
+    from q_align.data.convert_labels import convert_list, is_list, write_labels
     from q_align.data.label_files import read_labels
     from q_align.data.mos_range import log_range
     from q_align.log import log
@@ -96,7 +96,7 @@ def _convert(args: argparse.Namespace) -> int:
         return 0
     labels = read_labels(args.file, media_root="", task=args.task, source=args.source, **opinions(args))
     log_range(labels)
-    rows = convert(labels, args.output)
+    rows = write_labels(labels, args.output)
     data_pack.log_training_keys(labels)
     named = [name for name in labels.column("media")[:EXAMPLES] if "://" not in name and not Path(name).is_absolute()]
     if source.parent != target.parent and named:

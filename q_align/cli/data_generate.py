@@ -13,7 +13,7 @@ SHARES = ("photos", "mixtures", "aesthetics", "clips", "test")
 
 def add_parser(subparsers: Any) -> None:
     """Adds `generate` to the holder of the `data` commands."""
-    parser = subparsers.add_parser("generate", help="make rated images and clips, by seed", allow_abbrev=False)
+    parser = subparsers.add_parser("generate", help="generate images and clips with ratings", allow_abbrev=False)
     parser.add_argument("output", metavar="DIR", help="new folder for media/, ladder/ and labels.csv")
     parser.add_argument(
         "--preset", default="quickstart", help="tiny, quickstart, pretrain or large (default: quickstart)"

@@ -13,7 +13,7 @@ from q_align.data.table_files import reason
 from q_align.errors import LabelError
 
 
-def numbers_of(table: pa.Table, name: str, path: Path) -> np.ndarray:
+def numbers_of(table: pa.Table, name: str, path: str | Path) -> np.ndarray:
     """A column as float64; nulls are NaN."""
     try:
         return pc.cast(table.column(name), pa.float64()).to_numpy().astype(np.float64)
@@ -28,7 +28,7 @@ def text_of(table: pa.Table, name: str) -> Any:
     return pa.chunked_array([pa.nulls(table.num_rows, pa.large_string())])
 
 
-def check_rows(path: Path, wrong: Any, column: str, problem: str, values: Any = None) -> None:
+def check_rows(path: str | Path, wrong: Any, column: str, problem: str, values: Any = None) -> None:
     """Raises for the first wrong row, with the number of them all."""
     mask = np.asarray(wrong.to_numpy(zero_copy_only=False) if isinstance(wrong, pa.Array) else wrong, dtype=bool)
     rows = np.flatnonzero(mask)

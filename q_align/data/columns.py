@@ -34,7 +34,7 @@ def our_names(table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     return table.rename_columns([back.get(name, name) for name in table.column_names]), called
 
 
-def media_column(table: pa.Table, path: Path) -> str:
+def media_column(table: pa.Table, path: str | Path) -> str:
     """Name of the column with the images or videos; raises where it or the MOS is missing."""
     have = table.column_names
     names = {name.lower(): name for name in reversed(have)}

@@ -14,7 +14,7 @@ from q_align.errors import LabelError
 from q_align.media.expand import TABLES, expand
 
 
-def convert(labels: Labels, path: str | Path) -> int:
+def write_labels(labels: Labels, path: str | Path) -> int:
     """Writes CSV or Parquet, by the extension: MOS, std and votes on the data set's own scale.
 
     Paths are written as the labels hold them: read with `media_root=""` to keep those of the file.

@@ -95,7 +95,7 @@ class DatasetCard:
         name: short name; becomes the `source` of its items.
         splits: name -> part. `labels: FILE` in place of it: the whole set, whose parts its `split` column names.
         title: name as published; default: `name`.
-        task: the rating task of every row; None: the labels' `task` column, else by kind of medium.
+        task: the rating task of every row; None: the labels' `task` column, else by kind of file.
         n: items of the whole data set.
         mos_range: MOS that become the ends of the level scale; None: lowest and highest of the training rows.
         higher_is_better: False for DMOS; None: False for a column `dmos`, else True.

@@ -15,7 +15,7 @@ from q_align.data.columns import media_column, our_names, source_name
 from q_align.data.labels import KNOWN, Labels
 from q_align.data.mos_range import checked_range, direction_of, range_of_rows
 from q_align.data.published_json import from_published, is_published
-from q_align.data.table_files import read_table
+from q_align.data.table_files import known_name, read_table
 from q_align.data.votes import mean_and_std, read_votes
 from q_align.errors import LabelError, nearest
 from q_align.log import log
@@ -42,7 +42,7 @@ def read_labels(
             lower case), `task`, `content`, `id`, `question`; others are kept. Other known names: docs/labels.md.
         media_root: folder of relative media paths; default: the folder of the labels file.
         task: the rating task of every row, "iqa", "iaa", "vqa" or a registered one; default: the `task` column, else
-            by kind of medium.
+            by kind of file.
         source: name of the data set; default: the file's name without "train", "test" and the like, or its
             folder's name where nothing is left ("labels.csv").
         mos_range: lowest and highest MOS that the data set's scale allows; default: 1..number of bins for votes, else
@@ -54,7 +54,40 @@ def read_labels(
             sense; names the row (the first one after the header is row 1).
     """
     path = Path(path)
-    table = read_table(path)
+    return labels_from_table(
+        read_table(path),
+        path,
+        media_root=path.parent if media_root is None else media_root,
+        task=task,
+        source=source or source_name(path),
+        mos_range=mos_range,
+        higher_is_better=higher_is_better,
+    )
+
+
+def labels_from_table(
+    table: pa.Table,
+    path: str | Path,
+    *,
+    media_root: str | Path,
+    source: str,
+    task: str | None = None,
+    mos_range: tuple[float, float] | None = None,
+    higher_is_better: bool | None = None,
+) -> Labels:
+    """Rows that are in memory, with the columns and checks of `read_labels`.
+
+    Args:
+        table: the rows.
+        path: what error messages call the table.
+        media_root: folder of relative paths; "" keeps them.
+        source: name of the data set.
+        task, mos_range, higher_is_better: as for `read_labels`.
+
+    Raises:
+        LabelError: as `read_labels`.
+    """
+    table = table.rename_columns([known_name(name) for name in table.column_names])
     report: dict[str, Any] = {"rows": table.num_rows, "repaired": 0, "without_score": 0}
     if is_published(table.column_names):
         table = _published(table, path, report)
@@ -63,9 +96,8 @@ def read_labels(
     columns: dict[str, Any] = {}
     names = pc.cast(table.column(media_name), pa.large_string())
     check_rows(path, pc.fill_null(pc.equal(names, ""), True), media_name, "is empty")
-    columns["media"] = _resolve(names, Path(path.parent if media_root is None else media_root))
+    columns["media"] = _resolve(names, Path(media_root))
 
-    name = source or source_name(path)
     higher_is_better = direction_of(higher_is_better, called, report)
     votes = read_votes(table, path) if "votes" in table.column_names else None
     report["range_from"] = "declared"
@@ -81,7 +113,7 @@ def read_labels(
     columns["raw_std"] = pa.array(std, mask=np.isnan(std))
     columns["split"] = splits
     columns["task"] = _tasks(table, media_name, names, task, path)
-    columns["source"] = pa.repeat(pa.scalar(name), table.num_rows)
+    columns["source"] = pa.repeat(pa.scalar(source), table.num_rows)
     columns["id"] = text_of(table, "id") if "id" in table.column_names else names
     columns["content"] = text_of(table, "content")
     columns["question"] = text_of(table, "question")
@@ -93,10 +125,10 @@ def read_labels(
     columns |= {f"{n}_in_file" if n in KNOWN else n: table.column(n) for n in others}
     report["usable"] = table.num_rows
     report["with_std"] = int((~np.isnan(std)).sum())
-    return Labels(pa.table(columns).combine_chunks(), name, mos_range, higher_is_better, report)
+    return Labels(pa.table(columns).combine_chunks(), source, mos_range, higher_is_better, report)
 
 
-def _published(table: pa.Table, path: Path, report: dict[str, Any]) -> pa.Table:
+def _published(table: pa.Table, path: str | Path, report: dict[str, Any]) -> pa.Table:
     table, found = from_published(table)
     report |= found
     if table.num_rows == 0:
@@ -110,7 +142,7 @@ def _scores(
     table: pa.Table,
     votes: np.ndarray | None,
     mos_range: tuple[float, float] | None,
-    path: Path,
+    path: str | Path,
     report: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """MOS and std on the data set's own scale, from their columns or else from the votes; std NaN where unknown."""
@@ -131,7 +163,7 @@ def _scores(
     return mos, std
 
 
-def _tasks(table: pa.Table, media_name: str, names: Any, task: str | None, path: Path) -> pa.Array:
+def _tasks(table: pa.Table, media_name: str, names: Any, task: str | None, path: str | Path) -> pa.Array:
     if task is not None or "task" not in table.column_names:
         if task is not None and task not in TASKS:
             raise LabelError(f"{path}: unknown task {task!r}{nearest(task, TASKS)}; tasks are {', '.join(TASKS)}")

@@ -116,11 +116,11 @@ class Labels:
         return replace(labels, report=report)
 
     def with_range(self, mos_range: tuple[float, float]) -> Labels:
-        """With another range. A MOS that was computed from votes moves with it: its marks are spread over the range."""
+        """With another range. A MOS that was computed from votes changes too: marks are spread over the range."""
         table = self.table
         if mos_range != tuple(self.mos_range):
             for name in self.report.get("from_votes", ()):
-                values = moved(self.column(name), self.mos_range, mos_range, spread=name == "raw_std")
+                values = rescale_mos(self.column(name), self.mos_range, mos_range, spread=name == "raw_std")
                 table = table.set_column(table.column_names.index(name), name, pa.array(values))
         return replace(self, table=table, mos_range=mos_range)
 
@@ -186,7 +186,7 @@ class LevelLabels(Labels):
         return (self[i] for i in range(len(self)))
 
 
-def moved(values: np.ndarray, old: tuple[float, float], new: tuple[float, float], *, spread: bool) -> np.ndarray:
+def rescale_mos(values: np.ndarray, old: tuple[float, float], new: tuple[float, float], *, spread: bool) -> np.ndarray:
     """Values of one range on another, affinely; `spread`: standard deviations, which scale and do not shift."""
     scale = (new[1] - new[0]) / (old[1] - old[0])
     return values * scale if spread else new[0] + (values - old[0]) * scale

@@ -31,7 +31,7 @@ def direction_of(declared: bool | None, called: Mapping[str, str], report: dict[
     return "mos" not in called
 
 
-def checked_range(raw: np.ndarray, mos_range: tuple[float, float], path: Path) -> tuple[float, float]:
+def checked_range(raw: np.ndarray, mos_range: tuple[float, float], path: str | Path) -> tuple[float, float]:
     """A declared range; raises for one that is empty or that leaves rows outside."""
     low, high = float(mos_range[0]), float(mos_range[1])
     if not low < high:
@@ -41,7 +41,7 @@ def checked_range(raw: np.ndarray, mos_range: tuple[float, float], path: Path) -
     return low, high
 
 
-def range_of_rows(raw: np.ndarray, splits: Any, source: Path | str, report: dict[str, Any]) -> tuple[float, float]:
+def range_of_rows(raw: np.ndarray, splits: Any, source: str | Path, report: dict[str, Any]) -> tuple[float, float]:
     """Lowest and highest MOS of the training rows, or of all rows where none is called "train"."""
     train = pc.fill_null(pc.equal(splits, "train"), False).to_numpy()
     rows = raw[train] if train.any() else raw

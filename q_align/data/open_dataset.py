@@ -7,7 +7,6 @@ belong to the data set, and finds the folder that holds the images and videos.
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from q_align.data.dataset_card import DatasetCard, Split, card_names, find_labels, load_card
-from q_align.data.label_files import read_labels
-from q_align.data.labels import Labels, moved
+from q_align.data.label_files import labels_from_table, read_labels
+from q_align.data.labels import Labels, rescale_mos
 from q_align.data.mos_range import ROWS, range_of_rows
-from q_align.data.table_files import READERS, read_table, write_table
+from q_align.data.table_files import READERS, read_table
 from q_align.errors import ConfigError, LabelError, nearest
 from q_align.log import log
 
@@ -67,7 +66,7 @@ def open_dataset(
     Args:
         data: a card's name ("koniq"), a card's YAML file, a labels file, or "card=labels file".
         media_root: folder that holds the images and videos; default: the folder of the labels file.
-        labels_root: folder with published label files; the media root and Q_ALIGN_DATA are looked at too.
+        labels_root: folder with published label files; the media root and Q_ALIGN_DATA are searched too.
         split: part to take. Default: every row of a labels file; of a card, its train and test parts, distinguished by
             the `split` column, or the whole where it has no such parts. Where the labels file of a card's part has a
             `split` column, only its rows of that split are taken.
@@ -101,7 +100,7 @@ def open_dataset(
 
 
 def open_for_test(data: str | Path, *, split: str | None = None, **options: Any) -> Labels:
-    """`open_dataset` for evaluation: the test rows unless `split` says otherwise.
+    """`open_dataset` for evaluation: the test rows unless `split` names others.
 
     Without a split: a card's test part, or the whole where it has none; a labels file's "test" rows where it has
     some, else every row. "all" takes every row.
@@ -168,10 +167,7 @@ def _read(path: Path, part: Split | None, root: Path, options: dict[str, Any]) -
     named = {ours: table.column(name) for ours, name in part.columns.items() if name in table.column_names}
     media = next(iter(named))
     named[media] = pa.array([f"{name}{part.suffix}" for name in named[media].to_pylist()])
-    with tempfile.TemporaryDirectory() as folder:  # read_labels stays the one reader
-        ours = Path(folder) / f"{path.stem}.parquet"
-        write_table(pa.table(named), ours)
-        return read_labels(ours, media_root=root, **options)
+    return labels_from_table(pa.table(named), path, media_root=root, **options)
 
 
 def _fit(labels: Labels, card: DatasetCard, root: Path) -> Labels:
@@ -230,7 +226,7 @@ def _on_scale_of(first: Labels, second: Labels) -> Labels:
         return second
     table = second.table
     for name in ("raw_mos", "raw_std"):
-        values = moved(second.column(name), second.mos_range, first.mos_range, spread=name == "raw_std")
+        values = rescale_mos(second.column(name), second.mos_range, first.mos_range, spread=name == "raw_std")
         table = table.set_column(table.column_names.index(name), name, pa.array(values, from_pandas=True))
     return replace(second, table=table, mos_range=first.mos_range)
 

@@ -1,6 +1,6 @@
-"""The label files that Q-Align's authors published, with their faults repaired or counted, never inherited.
+"""The label files that Q-Align's authors published, with their faults repaired or counted.
 
-Knows the shape of those records: `conversations` of one question and one answer, `gt_score` or an id "name->mos".
+Records hold `conversations` of one question and one answer, `gt_score` or an id "name->mos".
 Known faults: two questions joined in one string (a missing comma in the authors' list), answers that are no level word,
 records without a score, and one placeholder per frame in the question.
 """

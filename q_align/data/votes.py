@@ -17,7 +17,7 @@ from q_align.errors import LabelError
 SEPARATOR = re.compile(r"[\s,;|]+")
 
 
-def read_votes(table: pa.Table, path: Path) -> np.ndarray:
+def read_votes(table: pa.Table, path: str | Path) -> np.ndarray:
     """The `votes` column as (N, bins) float64, lowest mark first.
 
     Raises:

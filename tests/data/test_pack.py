@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_whole_shards_only(files: Path, tmp_path: Path) -> No
     plain = read_labels(files, mos_range=(1, 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # the same error on the same write
     try:
-        with pytest.raises(MediaError, match=r"pack-00000\.tar.*goes on from this shard"):
+        with pytest.raises(MediaError, match=r"pack-00000\.tar.*run it again to resume"):
             pack(plain, tmp_path / "pack", shard_bytes=6000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from q_align.data.convert_labels import convert
-from q_align.data.label_files import read_labels
+from q_align.data.convert_labels import write_labels
+from q_align.data.label_files import labels_from_table, read_labels
 from q_align.data.labels import LevelLabels
 from q_align.data.mos_range import log_range
 from q_align.errors import LabelError
@@ -61,6 +61,16 @@ def test_all_formats_say_the_same(tmp_path: Path, suffix: str) -> None:
     assert sample.extra == {"camera": "y"}
     assert [s.id for s in labels.split("test")] == ["/abs/c.jpg"]
     assert [s.id for s in labels.select([2, 0])] == ["/abs/c.jpg", "a.jpg"]
+
+
+def test_rows_in_memory_are_read_as_those_of_a_file(tmp_path: Path) -> None:
+    rows = [{name.upper() if name == "mos" else name: value for name, value in row.items()} for row in ROWS]
+    table = pa.Table.from_pylist(rows)
+    labels = labels_from_table(table, "my rows", media_root="root", source="phones", mos_range=(0, 100))
+    read = read_labels(write_rows(tmp_path / "phones.parquet"), media_root="root", mos_range=(0, 100))
+    assert labels.table.equals(read.table) and labels.report == read.report
+    with pytest.raises(LabelError, match=r"my rows: row 3: mos is 100\.0, outside 0\.\.80"):
+        labels_from_table(table, "my rows", media_root="", source="phones", mos_range=(0, 80))
 
 
 def test_range_comes_from_the_training_rows_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -291,7 +301,7 @@ def test_conversion_reads_back(
         return found.on(scheme)
 
     first = read(folder / "a.parquet")
-    assert convert(first, folder / f"b{suffix}") == len(mos)
+    assert write_labels(first, folder / f"b{suffix}") == len(mos)
     second = read(folder / f"b{suffix}")
     for name in ("mos", "std", "votes", "raw_mos"):
         np.testing.assert_allclose(second.column(name), first.column(name), atol=1e-12)
