@@ -119,11 +119,11 @@ def test_unusable_media_are_listed_and_nothing_is_written(files: Path, tmp_path:
     with pytest.raises(MediaError) as error:
         both(files, tmp_path / "pack")
     text = str(error.value)
-    assert "2 of 9 media" in text and "2, x.png: No such file" in text and "5, x.png: 0 bytes" in text
+    assert "2 of 9 files" in text and "2, x.png: No such file" in text and "5, x.png: 0 bytes" in text
     assert not (tmp_path / "pack").exists()
     (files.parent / "a" / "2, x.png").write_bytes(b"x")
     (files.parent / "b" / "5, x.png").write_bytes(b"y" * 5000)
-    with pytest.raises(MediaError, match=r"1 of 9 media.*5000 bytes \(1 to 4000"):
+    with pytest.raises(MediaError, match=r"1 of 9 files.*5000 bytes \(1 to 4000"):
         pack(read_labels(files, mos_range=(1, 5)), tmp_path / "pack", limits=Limits(max_bytes=4000))
 
 

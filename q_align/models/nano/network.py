@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from q_align.models.nano.shape import NanoShape
-from q_align.models.nano.vision import Connector, VisionEncoder
+from q_align.models.nano.vision import Connector, NanoVision
 
 # Pixels that go through the convolutions together without gradients: 6 tiles take 6 ms each on a core, 48 take 10.
 TOGETHER = 6 * 224 * 224
@@ -91,14 +91,14 @@ class Decoder(nn.Module):
 class NanoBody:
     """Modules and forward of nano; mixed into a module class that calls `assemble` once."""
 
-    vision: VisionEncoder
+    vision: NanoVision
     connector: Connector
     decoder: Decoder
     lm_head: nn.Linear
 
     def assemble(self, shape: NanoShape) -> None:
         self.shape = shape
-        self.vision = VisionEncoder(shape)
+        self.vision = NanoVision(shape)
         self.connector = Connector(shape)
         self.decoder = Decoder(shape)
         self.lm_head = nn.Linear(shape.hidden, shape.vocab_size, bias=False)

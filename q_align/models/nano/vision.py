@@ -103,7 +103,7 @@ class ToneBranch(nn.Module):
         return F.relu(self.outer(x)).permute(0, 3, 1, 2)
 
 
-class VisionEncoder(nn.Module):
+class NanoVision(nn.Module):
     """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, F).
 
     Every stage but the first contributes, not only the last: fine stages show noise and coding, coarse ones blur,
