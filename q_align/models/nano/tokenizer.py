@@ -50,7 +50,7 @@ def special(tokenizer: Tokenizer, name: str) -> int:
 
 def make_tokenizer() -> Tokenizer:
     """The tokenizer; every call gives the same one."""
-    prompts = [text for task in TASKS.values() for text in (*task.questions, task.stem)]
+    prompts = [text for _, task in TASKS.items() for text in (*task.questions, task.stem)]
     lexicon = LEXICON.split()
     marks = str.maketrans("", "", string.punctuation)
     said = {word for text in prompts for word in text.translate(marks).split()}
