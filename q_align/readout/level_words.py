@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -101,11 +103,22 @@ def answer_logp(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Ten
 
 def run(model: nn.Module, inputs: Mapping[str, Any], keep: int) -> Tensor:
     """(B, keep, V) logits of the last positions; without a cache of keys and values, which nobody would read."""
-    config: Any = getattr(getattr(model, "module", model), "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    cache = {} if getattr(text, "use_cache", None) is None else {"use_cache": False}
+    cache = {"use_cache": False} if _may_keep_cache(model) else {}
     logits: Tensor = model(**inputs, **cache, logits_to_keep=keep).logits
     return logits
+
+
+def _may_keep_cache(model: Any) -> bool:
+    """Whether the forward of a model, below its wrappers, knows `use_cache`."""
+    inner = getattr(model, "module", model)  # of data-parallel wrappers
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # of adapters
+    return _takes_cache(type(inner))
+
+
+@lru_cache(maxsize=64)
+def _takes_cache(kind: type) -> bool:
+    parameters = signature(kind.forward).parameters.values()  # type: ignore[attr-defined]
+    return any(one.name == "use_cache" or one.kind == one.VAR_KEYWORD for one in parameters)
 
 
 def likelihood(logp: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
