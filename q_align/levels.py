@@ -158,16 +158,16 @@ class LevelScheme:
         variance = probs @ values**2 - (probs @ values) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
 
-    def numbers(self) -> list[str]:
+    def number_texts(self) -> list[str]:
         """What a model that says numbers can say (loss `numeric`): STEPS + 1 texts in one format, lowest first."""
         step = (self.high - self.low) / STEPS
         digits = next((d for d in range(8) if round(step, d) == round(step, 8)), 8)
         return [f"{self.low + i * step:.{digits}f}" for i in range(STEPS + 1)]
 
-    def say(self, mos: float) -> str:
-        """The nearest of `numbers` for a MOS on the level scale."""
+    def format_number(self, mos: float) -> str:
+        """The nearest of `number_texts` for a MOS on the level scale."""
         share = (min(max(float(mos), self.low), self.high) - self.low) / (self.high - self.low)
-        return self.numbers()[round(share * STEPS)]
+        return self.number_texts()[round(share * STEPS)]
 
 
 def _density(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -23,8 +23,6 @@ from q_align.data.rated_dataset import Collator, RatedDataset
 from q_align.errors import MediaError
 from q_align.losses.base import Loss, Prediction, Targets
 from q_align.models.backbone import Backbone
-from q_align.models.numeric import ANSWERS, NUMBERS, read_numbers
-from q_align.models.predict import predict
 from q_align.train.eval_metrics import rating_metrics
 from q_align.train.nonfinite import stop_at_nonfinite
 from q_align.train.optimizer import parameter_groups
@@ -32,7 +30,7 @@ from q_align.train.saving_trainer import SavingTrainer
 from q_align.train.throughput import Throughput
 
 # What a batch holds beside the model's own inputs.
-NOT_MODEL = ("index", "usable", "broken", "targets", "readings")
+NOT_MODEL = ("index", "usable", "broken", "targets")
 
 
 @dataclass(slots=True)
@@ -86,10 +84,6 @@ class RatingTrainer(SavingTrainer):
         self.broken: dict[str, None] = {}  # an ordered set
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
         self.watch = Throughput()
-        encoder, scheme = backbone.encoder, backbone.card.levels
-        says_numbers = backbone.card.about.get(ANSWERS) == NUMBERS
-        at_once = args.per_device_eval_batch_size if says_numbers else None
-        self.eval_collator = Collator(encoder, scheme, numbers_at_once=at_once)
         super().__init__(
             backbone,
             args,
@@ -98,7 +92,7 @@ class RatingTrainer(SavingTrainer):
             runs=self.options.runs,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=Collator(encoder, scheme),
+            data_collator=Collator(backbone.readout),
             compute_metrics=self.rating_metrics,
             callbacks=[_Epochs(draws), *(callbacks or [])],
         )
@@ -120,10 +114,9 @@ class RatingTrainer(SavingTrainer):
         return {**super()._prepare_inputs({k: v for k, v in inputs.items() if k != "targets"}), "targets": targets}
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
-        """Prediction and targets of the rows that could be read."""
+        """Prediction and targets of a batch."""
         fields = {k: v for k, v in inputs.items() if k not in NOT_MODEL}
-        encoder = self.backbone.encoder
-        return predict(model, fields, encoder.level_ids, encoder.tail), Targets(**inputs["targets"])
+        return self.backbone.readout.read(model, fields), Targets(**inputs["targets"])
 
     def compute_loss(
         self,
@@ -142,7 +135,7 @@ class RatingTrainer(SavingTrainer):
         if len(known.mos):
             terms = self.loss(taught, known)
         else:
-            terms = {"none": prediction.level_logp.sum() * 0.0}
+            terms = {"none": _any_field(prediction).sum() * 0.0}
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             dataset = self.train_dataset if model.training else self.eval_dataset
@@ -182,42 +175,23 @@ class RatingTrainer(SavingTrainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss, (B, K) level log-probabilities, and per medium: position, set, MOS (NaN where it is unreadable)."""
+        """Loss, (B, R) rows of the readout, and per item: position, set, MOS (NaN where it is unreadable)."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             result = self.compute_loss(model, inputs, return_outputs=True)
             assert isinstance(result, tuple)
             loss, prediction = result
-            level_logp = prediction.level_logp
-            if "readings" in inputs:  # a model that says numbers
-                level_logp = torch.cat([self.read_numbers(model, answers) for answers in inputs["readings"]])
+            predicted = self.backbone.readout.rows(prediction)
         targets = inputs["targets"]
         # exact: positions below 2 ** 24 fit into the widest type that Apple's GPUs have
         wide = torch.float32 if self.args.device.type == "mps" else torch.float64
         mos = targets["mos"].to(wide).masked_fill(~inputs["usable"], torch.nan)
         rows = torch.stack([inputs["index"].to(wide), targets["source"].to(wide), mos], dim=-1)
-        return loss.detach(), level_logp, rows
-
-    def read_numbers(self, model: nn.Module, answers: list[dict[str, Tensor]]) -> Tensor:
-        """(1, K) level log-probabilities of one medium, from every number it could be given."""
-        encoder = self.backbone.encoder
-        found = [predict(model, part, encoder.level_ids, encoder.tail) for part in answers]
-        whole = Prediction(found[0].level_logp, nll=torch.cat([part.nll for part in found if part.nll is not None]))
-        return read_numbers(whole, self.backbone.card.levels)
-
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """The library has one collator for both; a model that says numbers is validated on more than one answer."""
-        training, self.data_collator = self.data_collator, self.eval_collator
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.data_collator = training
+        return loss.detach(), predicted, rows
 
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
-        logp = np.asarray(output.predictions, dtype=np.float64)
-        probs = np.exp(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
         assert isinstance(self.eval_dataset, RatedDataset)
-        scores = self.backbone.card.levels.expect(probs)
+        scores = self.backbone.readout.values(np.asarray(output.predictions))
         return rating_metrics(scores, np.asarray(output.label_ids), self.eval_dataset.names)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -246,6 +220,11 @@ class _Epochs(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         self.draws.set_epoch(int(state.epoch))
+
+
+def _any_field(prediction: Prediction) -> Tensor:
+    """A tensor of a prediction that depends on the model."""
+    return next(field for field in (prediction.value, prediction.nll) if field is not None)
 
 
 def _rows(record: Any, usable: Tensor) -> Any:

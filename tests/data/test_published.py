@@ -58,7 +58,7 @@ def test_faults_are_repaired_and_counted(shared: Path, file: str, rows: int, rep
     )
     questions = set(labels.column("question").tolist()) - {None}
     assert not any("<|image|>" in q or q.count("?") > 1 for q in questions)
-    known = {q.replace("this clip", "this video") for task in TASKS.values() for q in task.questions}
+    known = {q.replace("this clip", "this video") for _, task in TASKS.items() for q in task.questions}
     assert {q.replace("this clip", "this video") for q in questions} <= known
 
 

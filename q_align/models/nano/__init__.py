@@ -41,11 +41,11 @@ def build(seed: int = 0, **overrides: Any) -> Backbone:
     card = ModelCard(family="nano", tasks=("iqa", "iaa", "vqa"), prompt=PROMPT)
     tokenizer = make_tokenizer()
     config = NanoConfig(**{"vocab_size": tokenizer.get_vocab_size(), "tones": TONES, **overrides})
-    encoder = NanoEncoder(tokenizer, card, tile=config.tile, tokens=config.pool**2)
+    encoder = NanoEncoder(tokenizer, tile=config.tile, tokens=config.pool**2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = NanoForRating(config)
-    return Backbone(model.eval(), encoder, card)
+    return Backbone.join(model.eval(), encoder, card)
 
 
 def load(
@@ -83,7 +83,8 @@ def load(
     model = _bare(folder, shape, dtype) if bare else _pretrained(folder, dtype)
     # channels last is what CPU convolutions run fastest in
     model.vision.to(memory_format=torch.channels_last)
-    return model.eval(), NanoEncoder.load(folder, card, tile=shape.tile, tokens=shape.pool**2)
+    encoder = NanoEncoder.load(folder, prompt=card.prompt, media=card.media, tile=shape.tile, tokens=shape.pool**2)
+    return model.eval(), encoder
 
 
 def _bare(folder: Path, shape: NanoShape, dtype: str) -> Any:
