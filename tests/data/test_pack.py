@@ -18,10 +18,9 @@ from q_align.data.image_header import pixel_counts
 from q_align.data.label_files import read_labels
 from q_align.data.labels import LevelLabels
 from q_align.data.pack_shards import pack
-from q_align.data.rated_dataset import Asking, Collator, RatedDataset
+from q_align.data.rated_dataset import Augmentation, Collator, RatedDataset
 from q_align.errors import LabelError, MediaError
 from q_align.levels import LevelScheme
-from q_align.losses import answer_of
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.packed import file_of, place_of
 from q_align.media.source import open_source
@@ -76,12 +75,12 @@ def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_the_same(nano, files: Path, tmp_path: Path, workers: int) -> None:
     def batches(labels: LevelLabels) -> list[dict[str, torch.Tensor]]:
-        data = RatedDataset([labels], nano.card, answer_of("hard", nano.card.levels), Asking(seed=3))
+        data = RatedDataset([labels], nano.card, nano.encoder.opens, Augmentation(seed=3))
         loader = torch.utils.data.DataLoader(
             data,
             batch_size=3,
             sampler=[*range(10), *range(10, 20)],
-            collate_fn=Collator(nano.encoder, nano.card.levels),
+            collate_fn=Collator(nano.readout),
             num_workers=workers,
         )
         return list(loader)
@@ -134,7 +133,7 @@ def test_undecodable_media_are_reported_when_they_are_opened(files: Path, tmp_pa
         open_frames(packed[2].media, MediaSpec(), video=False)
 
 
-def test_an_unfinished_pack_is_gone_on_with(files: Path, tmp_path: Path) -> None:
+def test_an_interrupted_pack_is_resumed(files: Path, tmp_path: Path) -> None:
     plain, _ = both(files, tmp_path / "whole")
     folder = shutil.copytree(tmp_path / "whole", tmp_path / "pack")
     (folder / "rated.csv").unlink()  # killed before the labels were written
