@@ -158,7 +158,7 @@ class Collator:
         return batch
 
     def _readings(self, turn: Turn, at_once: int) -> list[dict[str, torch.Tensor]]:
-        numbers = self.scheme.numbers()
+        numbers = self.scheme.number_texts()
         parts = [numbers[i : i + at_once] for i in range(0, len(numbers), at_once)]
         return [self.encoder([replace(turn, level=number) for number in part]) for part in parts]
 

@@ -34,7 +34,7 @@ class NumberEncoder:
 
     def __init__(self, encoder: Encoder, scheme: LevelScheme) -> None:
         self.encoder = encoder
-        self.numbers = tuple(scheme.numbers())
+        self.numbers = tuple(scheme.number_texts())
         self.level_ids = encoder.level_ids
         self.tail = encoder.tail
 
@@ -53,7 +53,7 @@ def read_numbers(prediction: Prediction, scheme: LevelScheme) -> Tensor:
         so that the expected level is the expected number.
     """
     assert prediction.nll is not None, "a NumberEncoder's batches carry answers"
-    numbers = torch.tensor([float(n) for n in scheme.numbers()], dtype=torch.float64)
+    numbers = torch.tensor([float(n) for n in scheme.number_texts()], dtype=torch.float64)
     shares = torch.as_tensor(scheme.linear(numbers.numpy())).float().to(prediction.nll)  # (N, K)
     weights = (-prediction.nll.view(-1, len(numbers))).softmax(-1)  # (B, N)
     # the smallest normal number instead of 0: a level without any share has a finite, negligible log-probability

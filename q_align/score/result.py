@@ -21,6 +21,6 @@ def to_score(id: str, level_logp: Tensor, levels: LevelScheme) -> Score:
         value=float(levels.expect(probs)),
         level=levels.words[int(probs.argmax())],
         probs=tuple(float(p) for p in probs),
-        std=float(levels.spread(probs)),
+        std=float(levels.std(probs)),
         mass=min(mass, 1.0),
     )

@@ -17,7 +17,7 @@ from q_align.tasks import TASKS
 from q_align.types import Turn
 
 SCHEME = LevelScheme()
-NUMBER = np.array([float(n) for n in SCHEME.numbers()])
+NUMBER = np.array([float(n) for n in SCHEME.number_texts()])
 
 
 def test_expected_level_is_the_expected_number() -> None:
@@ -48,7 +48,7 @@ def test_the_scorer_reads_numbers_where_the_card_says_so() -> None:
     pictures = [Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)) for _ in range(2)]
     found = list(Scorer(nano, device="cpu", batch_size=2, workers=0).stream(pictures, task="iqa"))
     likelihood = []
-    for number in SCHEME.numbers():
+    for number in SCHEME.number_texts():
         batch = nano.encoder([Turn([pictures[1]], task.question, task.stem, level=number)])
         with torch.inference_mode():
             answer = predict(nano.model, batch, nano.encoder.level_ids, nano.encoder.tail)
