@@ -18,12 +18,12 @@ from q_align.config.schema import RunConfig
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.image_header import pixel_counts
 from q_align.data.labels import Labels
-from q_align.data.mixture_sampler import LengthGroupedSampler, Mixture, counts
+from q_align.data.mixture_sampler import epoch_counts
 from q_align.data.rated_dataset import Asking, RatedDataset
-from q_align.data.same_source_sampler import SameSourceBatchSampler
+from q_align.data.samplers import build_sampler, source_batch_size
 from q_align.errors import require
 from q_align.log import log
-from q_align.losses import answer_of, get_loss, is_pairwise
+from q_align.losses import answer_of, get_loss
 from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import FILE, ModelCard
@@ -164,21 +164,26 @@ def _datasets(
 
 
 def order(config: RunConfig, train_set: RatedDataset) -> EpochSampler:
-    """In which order, and how often, the training media are shown."""
-    data, train, taught = config.data, config.train, config.loss
-    sets = config.sets()
-    sizes = [len(labels) for labels in train_set.sets]
+    """In which order, and how often, the training rows are visited."""
+    data, train, loss = config.data, config.train, get_loss(config.loss.name, config.loss.weights, config.loss.options)
+    sets, labels = config.sets(), train_set.sets
+    sizes = [len(one) for one in labels]
     weights, caps = [entry.weight for entry in sets], [entry.cap for entry in sets]
-    drawn = counts(sizes, weights=weights, caps=caps, temperature=data.temperature)
-    tasks = np.concatenate([labels.column("task").astype(str) for labels in train_set.sets])
-    draws: EpochSampler = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
-    if is_pairwise(taught.name, taught.weights):
-        return SameSourceBatchSampler(draws, train_set.groups, run=train.batch_size, seed=train.seed)
-    if data.bucket:
-        paths = [str(path) for labels in train_set.sets for path in labels.column("media")]
-        pixels = pixel_counts(paths, most=config.media.max_pixels)
-        return LengthGroupedSampler(draws, pixels, batch=train.batch_size, seed=train.seed)
-    return draws
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+
+    def lengths() -> np.ndarray:
+        paths = [str(path) for one in labels for path in one.column("media")]
+        return pixel_counts(paths, most=config.media.max_pixels)
+
+    return build_sampler(
+        sizes,
+        epoch_counts(sizes, weights=weights, caps=caps, temperature=data.temperature),
+        batch_size=source_batch_size(train.batch_size, group_size=loss.group_size, processes=processes),
+        seed=train.seed,
+        tasks=np.concatenate([one.column("task").astype(str) for one in labels]) if data.balance else None,
+        sources=train_set.groups if loss.pairwise else None,
+        lengths=lengths if data.bucket else None,
+    )
 
 
 def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
