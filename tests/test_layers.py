@@ -8,9 +8,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log", "memory"],
+    ["registry"],
     ["levels", "tasks", "config.overrides", "config.files"],
-    ["config", "media", "losses.base", "evaluate.metrics"],
-    ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    ["config", "media", "losses", "evaluate.metrics"],
+    ["readout"],
+    ["models"],
+    ["data", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
         *("train.saving_trainer", "train.throughput"),

@@ -230,7 +230,7 @@ def _tasks(table: pa.Table, media_name: str, names: Any, task: str | None, path:
         video = pc.match_substring_regex(names, VIDEO) if media_name != "video" else pa.array([True] * len(names))
         return pa.array(np.full(len(names), task)) if task else pc.if_else(video, "vqa", "iqa")
     column = _text(table, "task")
-    wrong = pc.invert(pc.fill_null(pc.is_in(column, value_set=pa.array(TASKS, pa.large_string())), False))
+    wrong = pc.invert(pc.fill_null(pc.is_in(column, value_set=pa.array(TASKS.names(), pa.large_string())), False))
     _check(path, wrong, "task", f"is {{!r}}; tasks are {', '.join(TASKS)}", column)
     return column
 

@@ -18,9 +18,8 @@ from q_align.data.image_header import pixel_counts
 from q_align.data.label_files import read_labels
 from q_align.data.labels import Labels
 from q_align.data.pack_shards import pack
-from q_align.data.rated_dataset import Asking, Collator, RatedDataset
+from q_align.data.rated_dataset import Augmentation, Collator, RatedDataset
 from q_align.errors import LabelError, MediaError
-from q_align.losses import answer_of
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.packed import file_of, place_of
 from q_align.media.source import open_source
@@ -74,12 +73,12 @@ def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_the_same(nano, files: Path, tmp_path: Path, workers: int) -> None:
     def batches(labels: Labels) -> list[dict[str, torch.Tensor]]:
-        data = RatedDataset([labels], nano.card, answer_of("hard", nano.card.levels), Asking(seed=3))
+        data = RatedDataset([labels], nano.card, nano.encoder.opens, Augmentation(seed=3))
         loader = torch.utils.data.DataLoader(
             data,
             batch_size=3,
             sampler=[*range(10), *range(10, 20)],
-            collate_fn=Collator(nano.encoder, nano.card.levels),
+            collate_fn=Collator(nano.readout),
             num_workers=workers,
         )
         return list(loader)
