@@ -32,7 +32,7 @@ class Plan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.synthetic.Plan`; every variant is tested on all of them.
+        sets: name -> keyword arguments of `q_align.synthetic.GenerationPlan`; every variant is tested on all of them.
         seeds: one run of every variant for each.
         model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
@@ -156,7 +156,7 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
     scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
-        test = read_labels(path, source=which).split("test")
+        test = read_labels(path, source=which).split("test").on(config.scheme())
         rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
         score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)
@@ -165,14 +165,13 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
-    from q_align.synthetic import Plan as Media
-    from q_align.synthetic import write
+    from q_align.synthetic import GenerationPlan, generate_dataset
 
     made = folder / "labels.csv"
     if made.is_file():
         return made
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return write(folder, Media(**settings), workers=1)
+    return generate_dataset(folder, GenerationPlan(**settings), workers=1)
 
 
 def _cell(values: Sequence[float], *, sign: str = "") -> str:

@@ -16,7 +16,7 @@ LAYERS = [
     ["data", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
-        *("train.saving_trainer", "train.throughput"),
+        *("train.saving_trainer", "train.throughput", "train.global_batch"),
     ],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster"],

@@ -1,7 +1,4 @@
-"""`q-align data fetch NAME`: published checkpoints and data sets onto this disk, by name.
-
-The only command that downloads models. Knows names; `q_align.models.hub` and `q_align.data.archives` do the work.
-"""
+"""`q-align data fetch NAME`: downloads published checkpoints and data sets by name."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         help="a checkpoint (one-align, DeQA-Score-Mix3, any org/name of the hub), a dataset card (kadid, csiq), or a "
         f"collection ({', '.join(COLLECTIONS)})",
     )
-    parser.add_argument("--folder", metavar="DIR", help="where to put it (default: the hub's cache; data sets: .)")
+    parser.add_argument("--folder", metavar="DIR", help="folder to write to (default: the hub's cache; data sets: .)")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of the hub's repository")
     parser.add_argument("--dataset", action="store_true", help="an org/name that is a data set, not a model")
     parser.add_argument("--unpack", action="store_true", help="unpack the archives of a data set")
@@ -35,10 +32,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Downloads, verifies, and prints the folder; the same command goes on after an interruption.
+    """Downloads, verifies, and prints the folder; the same command resumes an interrupted download.
 
     Raises:
-        CheckpointError, MediaError: when something cannot be fetched; says how to go on.
+        CheckpointError, MediaError: when a download fails; names the fix.
     """
     from q_align.data.dataset_card import card_names
     from q_align.models import hub

@@ -91,7 +91,7 @@ class RatedDataset(Dataset[RatedItem]):
         augmentation: None when validating: the scoring question, whole frames.
         read: opens files, in place of `open_frames` (see `q_align.data.frame_cache`).
         """
-        self.sets = list(sets)
+        self.sets = [labels.on(card.levels) for labels in sets]
         self.card, self.spec, self.augmentation, self.read = card, spec, augmentation, read
         self.ends = np.cumsum([len(labels) for labels in sets])
         self.names, self.groups = source_groups(self.sets)  # (N,) index into `names`

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from q_align.data.label_files import say_range
+from q_align.data.mos_range import log_range
 from q_align.data.open_dataset import open_dataset
 from q_align.errors import CheckpointError, LabelError, QAlignError
 from q_align.evaluate.calibration import Kind, fit
@@ -58,12 +58,11 @@ def calibrate(
     labels = open_dataset(
         data,
         media_root=media_root,
-        scheme=card.levels,
         mos_range=mos_range,
         higher_is_better=higher_is_better,
-        taught=taught_by(card),
     )
-    say_range(labels)
+    labels = labels.as_trained(taught_by(card).get(labels.source, {}))
+    log_range(labels)
     try:
         labels = labels if split == "all" else labels.split(split)
     except LabelError as error:

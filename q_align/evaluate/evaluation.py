@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q_align.data.label_files import say_range
-from q_align.data.labels import Labels
-from q_align.data.open_dataset import SOURCES, check_media, open_for_test, parse_spec
+from q_align.data.dataset_card import SOURCES
+from q_align.data.labels import Labels, LevelLabels
+from q_align.data.media_files import check_media
+from q_align.data.mos_range import log_range
+from q_align.data.open_dataset import open_for_test, parse_spec
 from q_align.errors import ConfigError
 from q_align.evaluate.environment import environment
 from q_align.evaluate.matrix import write_matrix
@@ -25,7 +27,6 @@ from q_align.evaluate.metrics import summary
 from q_align.evaluate.model_scores import Settings, load_scorer, open_cache, score_sets, taught_by
 from q_align.evaluate.report.collect import short_names
 from q_align.evaluate.results import arrays, make_table, targets, write_json, write_scores
-from q_align.levels import LevelScheme
 from q_align.log import log
 from q_align.models.card import ModelCard
 
@@ -77,7 +78,7 @@ def evaluate(
     settings = settings or Settings()
     roots = _roots(data, media_roots)
     # every set is opened before the first model loads: mistakes show at once
-    sets = [_open(name, root, LevelScheme(), settings, {}) for name, root in zip(data, roots)]
+    sets = [_open(name, root, settings) for name, root in zip(data, roots)]
     cards = [parse_spec(name).card for name in data]
     for labels, card in zip(sets, cards):
         if settings.split is None and set(labels.column("split")) == {"test"}:
@@ -98,7 +99,7 @@ def evaluate(
         scorer = load_scorer(model, settings, load)
         scheme = scorer.card.levels
         # each model's own: what the one before was taught is nothing to this one
-        taught = [_as_taught(s, name, root, scorer.card, settings) for s, name, root in zip(sets, data, roots)]
+        taught = [_as_taught(labels, scorer.card) for labels in sets]
         for labels, name in zip(taught, data):
             _warn_of_training_rows(labels, name, scorer.card, settings)
         kept = open_cache(model, scorer, settings)
@@ -136,17 +137,11 @@ def evaluate(
     return results
 
 
-def _as_taught(labels: Labels, name: str, root: str | None, card: ModelCard, settings: Settings) -> Labels:
-    """The labels on the model's own levels; a range and a direction that nobody declared are those it was taught."""
-    known = taught_by(card)
-    entry = known.get(labels.source, {})
-    ends = entry.get("mos_range") if labels.report.get("range_from") != "declared" else None
-    other = ends is not None and tuple(ends) != tuple(labels.mos_range)
-    turned = entry.get("higher_is_better", labels.higher_is_better) != labels.higher_is_better
-    if other or turned or labels.scheme != card.levels:
-        labels = _open(name, root, card.levels, settings, known)
-    say_range(labels)
-    return labels
+def _as_taught(labels: Labels, card: ModelCard) -> LevelLabels:
+    """On the model's levels; a range and a direction that nobody declared are those of its training."""
+    labels = labels.as_trained(taught_by(card).get(labels.source, {}))
+    log_range(labels)
+    return labels.on(card.levels)
 
 
 def _warn_of_training_rows(labels: Labels, name: str, card: ModelCard, settings: Settings) -> None:
@@ -163,18 +158,14 @@ def _warn_of_training_rows(labels: Labels, name: str, card: ModelCard, settings:
         log.warning("%s: the model was trained on rows of this set; this is not a test", labels.source)
 
 
-def _open(
-    name: str, root: str | None, scheme: LevelScheme, settings: Settings, taught: dict[str, dict[str, Any]]
-) -> Labels:
+def _open(name: str, root: str | None, settings: Settings) -> Labels:
     return open_for_test(
         name,
         split=settings.split,
         media_root=root,
         labels_root=settings.labels_root,
-        scheme=scheme,
         mos_range=settings.mos_range,
         higher_is_better=settings.higher_is_better,
-        taught=taught,
         task=settings.task,
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from q_align.data.labels import Labels
+from q_align.data.labels import LevelLabels
 from q_align.evaluate.report.collect import SCORES, level_probs, numbers
 from q_align.levels import LevelScheme
 
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 )
 
 
-def make_table(labels: Labels, scores: list[dict[str, Any]]) -> pa.Table:
+def make_table(labels: LevelLabels, scores: list[dict[str, Any]]) -> pa.Table:
     """One row per item of `labels`, in their order.
 
     Args:
@@ -66,7 +66,7 @@ def arrays(table: pa.Table, scheme: LevelScheme) -> dict[str, Any]:
     }
 
 
-def targets(labels: Labels, scheme: LevelScheme) -> np.ndarray | None:
+def targets(labels: LevelLabels, scheme: LevelScheme) -> np.ndarray | None:
     """Shares of opinions per level (N, K): from votes where there are any, else from MOS and std; NaN where unknown."""
     if labels.has("votes"):
         return labels.column("votes").astype(np.float64)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +14,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer
 
 from q_align.errors import CheckpointError, LevelTokenError
 from q_align.levels import LevelScheme
+from q_align.models import nano as package
 from q_align.models.backbone import Backbone
 from q_align.models.nano import build
 from q_align.models.nano.encoder import NanoEncoder
-from q_align.models.nano.tiles import NATIVE, cut, layout
+from q_align.models.nano.tiles import NATIVE, grid_shape, split_into_tiles
 from q_align.models.nano.tokenizer import make_tokenizer
 from q_align.readout import LevelWords
 from q_align.readout.encoder import IGNORE
@@ -215,6 +220,23 @@ def test_a_level_word_of_several_tokens_is_refused():
         NanoEncoder(make_tokenizer(), tile=224, tokens=4).level_tokens(("splendiferous", "bad"), "It is")
 
 
+def test_a_new_task_moves_no_token(nano):
+    """Ids are rows of every checkpoint's embedding: a task with words of its own must not move one."""
+    code = """
+from q_align.models.nano.tokenizer import make_tokenizer
+from q_align.tasks import TASKS, Task
+asked = "How sharp is this portrait, dear?"
+TASKS.register("portrait", Task("portrait", "image", (asked,), "The likeness of the portrait is"))
+tokenizer = make_tokenizer()
+assert tokenizer.decode(tokenizer.encode(asked).ids) == asked
+print(tokenizer.to_str(), end="")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packaged = Tokenizer.from_file(str(Path(package.__file__).parent / "weights" / "tokenizer.json"))
+    assert done.stdout == packaged.to_str() == make_tokenizer().to_str()
+    assert build(seed=0).model.config.vocab_size == nano.model.config.vocab_size == 974
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=50, deadline=None)
 def test_any_text_is_encoded_without_loss(text):
@@ -231,9 +253,9 @@ def test_any_text_is_encoded_without_loss(text):
 @settings(max_examples=60, deadline=None)
 def test_tiles_lie_inside_and_are_few(width, height, native):
     side = 224
-    columns, rows = layout(width / side, height / side, native)
+    columns, rows = grid_shape(width / side, height / side, native)
     assert 1 <= columns * rows <= native
-    tiles = cut(Image.new("RGB", (width, height)), side, native=native)
+    tiles = split_into_tiles(Image.new("RGB", (width, height)), side, native=native)
     assert len(tiles) <= native + 5
     for tile in tiles:
         assert 1 <= tile.pixels.shape[0] <= side and 1 <= tile.pixels.shape[1] <= side
@@ -242,14 +264,14 @@ def test_tiles_lie_inside_and_are_few(width, height, native):
 
 def test_small_frames_are_seen_whole_and_large_ones_at_native_scale():
     small = picture(100, 60)
-    (tile,) = cut(small, 224)
+    (tile,) = split_into_tiles(small, 224)
     assert np.array_equal(tile.pixels, np.asarray(small))
     large = picture(448, 448)
-    tiles = cut(large, 224)
+    tiles = split_into_tiles(large, 224)
     assert len(tiles) == 4
     assert np.array_equal(tiles[0].pixels, np.asarray(large)[:224, :224])
     assert np.array_equal(tiles[3].pixels, np.asarray(large)[224:, 224:])
-    assert len(cut(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
+    assert len(split_into_tiles(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
 
 
 def test_half_precision_weights_load(nano, tmp_path):
@@ -263,12 +285,12 @@ def test_half_precision_weights_load(nano, tmp_path):
 
 @pytest.mark.parametrize(("width", "height"), [(448, 448), (480, 320), (320, 320), (225, 100), (890, 670), (333, 517)])
 def test_tiles_cover_a_frame_and_hardly_overlap(width: int, height: int) -> None:
-    from q_align.models.nano.tiles import GRID, cut
+    from q_align.models.nano.tiles import GRID, split_into_tiles
 
     seen = np.zeros((height, width), int)
     marked = np.arange(width * height, dtype=np.uint32).reshape(height, width)
     frame = Image.fromarray(np.stack([marked % 251, marked // 251 % 251, marked // 63001], -1).astype(np.uint8))
-    for tile in cut(frame, 224):
+    for tile in split_into_tiles(frame, 224):
         first = tile.pixels[0, 0].astype(int)
         top, left = divmod(int(first[0] + 251 * first[1] + 63001 * first[2]), width)
         high, wide = tile.pixels.shape[:2]

@@ -35,9 +35,9 @@ def labels(folder: Path, *rows: str, head: str = "image,mos,split") -> Path:
 
 def test_missing_media_are_named(settle, tmp_path: Path) -> None:
     bad = labels(tmp_path, "gone.png,3,train", "lost.png,2,train", "away.png,4,val")
-    with pytest.raises(LabelError) as error:
+    with pytest.raises(MediaError) as error:
         run(settle(**{"data.train": bad}))
-    says(error, tmp_path / "gone.png", "1 more", "data.media_root")
+    says(error, tmp_path / "gone.png", "2 of 2", "data.media_root")
     assert not (tmp_path / "run").exists()
 
 

@@ -88,7 +88,7 @@ def test_a_model_that_says_numbers_is_validated(settle) -> None:
     config = settle(**SHORT, **{"loss.name": "numeric", "train.batch_size": 4, "train.eval_batch_size": 4})
     output = run(config)
     (line,) = [line for line in history(output) if "eval_srcc" in line]
-    labels = read_labels(config.data.train, mos_range=(1, 5)).split("val")
+    labels = read_labels(config.data.train, mos_range=(1, 5)).split("val").on(config.scheme())
     scores = list(Scorer.from_pretrained(output, workers=0).stream(labels.column("media").tolist(), task="iqa"))
     from q_align.evaluate.metrics import plcc, srcc
 

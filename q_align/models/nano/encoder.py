@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from q_align.errors import CheckpointError, LevelTokenError
-from q_align.models.nano.tiles import NATIVE, Tile, cut
+from q_align.models.nano.tiles import NATIVE, Tile, split_into_tiles
 from q_align.models.nano.tokenizer import BEGIN, END, IMAGE, PAD, RATER, special
 from q_align.readout.encoder import IGNORE, left_pad
 from q_align.types import MediaSpec, Turn
@@ -84,7 +84,11 @@ class NanoEncoder:
         count = len(turn.frames)
         native = max(1, self.native // count)
         times = [i / max(1, count - 1) for i in range(count)]
-        return [t for frame, time in zip(turn.frames, times) for t in cut(frame, self.tile, native=native, time=time)]
+        return [
+            t
+            for frame, time in zip(turn.frames, times)
+            for t in split_into_tiles(frame, self.tile, native=native, time=time)
+        ]
 
     def _prompt(self, turn: Turn, visual: int) -> tuple[list[int], list[int]]:
         """Token ids before and after the stem."""
