@@ -50,6 +50,7 @@ class Item(NamedTuple):
     id: str
     media: Media
     task: str | None = None
+    question: str | None = None
 
 
 @dataclass(slots=True)

@@ -9,15 +9,15 @@ PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log", "memory"],
     ["levels", "tasks", "config.overrides", "config.files"],
-    ["config", "media", "losses.base", "evaluate.metrics"],
-    ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    ["config", "media", "losses.base", "metrics"],
+    ["data", "models", "losses", "synthetic", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
         *("train.saving_trainer", "train.throughput"),
     ],
     ["score", "train.trainer"],
-    ["train", "evaluate", "cluster"],
-    ["ablation"],
+    ["train", "evaluation", "cluster"],
+    ["ablation", "report"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from q_align.data.implied_range import implied_range
 from q_align.data.labels import Labels
-from q_align.evaluate.metrics import plcc, srcc
+from q_align.metrics import plcc, srcc
 
 CHUNK = 100_000  # rows whose soft labels are made at once
 

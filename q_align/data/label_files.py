@@ -94,6 +94,7 @@ def read_labels(
     columns["std"] = pa.array(std * ((scheme.high - scheme.low) / width), mask=np.isnan(std))
     columns["split"] = splits
     columns["task"] = _tasks(table, media_name, names, task, path)
+    report["task_from"] = "declared" if task else "column" if "task" in table.column_names else "kind of file"
     columns["source"] = pa.repeat(pa.scalar(name), table.num_rows)
     columns["id"] = _text(table, "id") if "id" in table.column_names else names
     columns["content"] = _text(table, "content")
