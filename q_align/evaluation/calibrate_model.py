@@ -63,7 +63,7 @@ def calibrate_model(
         split=split, mos_range=mos_range, higher_is_better=higher_is_better, task=task, loading=options
     )
     try:
-        test = open_test_set(data, media_root, settings)
+        test = open_test_set(data, media_root, settings, {folder.name: card})
     except LabelError as error:
         if "is empty; " not in str(error):
             raise

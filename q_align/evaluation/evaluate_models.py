@@ -59,11 +59,11 @@ def evaluate_models(
             f"--scale {settings.scale}: an evaluation takes mos:SOURCE, or level to leave the MOS units out"
         )
     named = dict(models) if isinstance(models, Mapping) else dict(zip(_model_names(models), models, strict=True))
-    # everything is opened before the first model loads: mistakes show at once
-    tests = [open_test_set(entry, root, settings) for entry, root in zip(data, _roots(data, media_roots))]
+    # cards and labels are opened before the first model loads: mistakes show at once
+    cards = {name: _card_of(model, settings) for name, model in named.items()}
+    tests = [open_test_set(entry, root, settings, cards) for entry, root in zip(data, _roots(data, media_roots))]
     set_names = distinct_names([test.labels.source for test in tests])
     folders = _folders(named, tests, set_names, output)
-    cards = {name: _card_of(model, settings) for name, model in named.items()}
     truths = [ground_truth(test, cards, settings) for test in tests]
     scales = {
         name: [_scale(card, test, truth, settings) for test, truth in zip(tests, truths)]

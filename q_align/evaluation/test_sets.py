@@ -46,7 +46,9 @@ class GroundTruth:
     task_from: str
 
 
-def open_test_set(data: Any, media_root: str | Path | None, settings: EvaluationSettings) -> TestSet:
+def open_test_set(
+    data: Any, media_root: str | Path | None, settings: EvaluationSettings, cards: Mapping[str, ModelCard]
+) -> TestSet:
     """Opens labels of any kind: a card, a labels file, `Labels`, a DataFrame, a datasets.Dataset, a list of dicts.
 
     Raises:
@@ -61,11 +63,11 @@ def open_test_set(data: Any, media_root: str | Path | None, settings: Evaluation
     if isinstance(data, (str, Path)):
         text, spec = str(data), parse_spec(data)
         roots = {"media_root": media_root, "labels_root": settings.labels_root}
-        # `taught`, even empty: range and direction are decided and logged here, for all models together
-        labels = open_for_test(data, split=settings.split, **roots, **declared, taught={})
+        # range and direction are decided and logged by `ground_truth`, for all models together
+        labels = open_for_test(data, split=settings.split, **roots, **declared, taught=_trained_ranges(cards))
     else:
         if not isinstance(data, Labels):
-            data = labels_from(data, media_root=media_root, **declared)
+            data = labels_from(data, media_root=media_root, **declared, taught=_trained_ranges(cards))
         labels, text = _rows(data, settings.split), data.source
     if settings.split is None and set(labels.column("split")) == {"test"}:
         log.info("%s: evaluating the rows of split 'test' (--split all takes every row)", labels.source)
@@ -136,25 +138,22 @@ def on_levels(labels: Labels, truth: GroundTruth, scheme: LevelScheme) -> Labels
     moved = truth.mos_range != labels.mos_range or truth.higher_is_better != labels.higher_is_better
     if moved or scheme != old:
         raw = labels.column("raw_mos").astype(np.float64)
-        width, span = labels.mos_range[1] - labels.mos_range[0], old.high - old.low
-        std = labels.column("std").astype(np.float64) * (width / span)
-        votes = (
-            read_votes(pa.table({"votes": table.column("raw_votes")}), Path(labels.source)) if _voted(table) else None
-        )
-        if votes is not None and np.allclose(raw, mean_and_std(votes, labels.mos_range)[0]):
-            factor = (
-                truth.mos_range[1] - truth.mos_range[0]
-            ) / width  # the marks spread over the range, whatever it is
-            raw, std = truth.mos_range[0] + (raw - labels.mos_range[0]) * factor, std * factor
-        std = std * ((scheme.high - scheme.low) / (truth.mos_range[1] - truth.mos_range[0]))
-        table = _put(table, "raw_mos", pa.array(raw))
-        table = _put(
-            table, "mos", pa.array(scheme.to_scale(raw, truth.mos_range, higher_is_better=truth.higher_is_better))
-        )
-        table = _put(table, "std", pa.array(std, mask=np.isnan(std)))
-        if votes is not None:
+        width = labels.mos_range[1] - labels.mos_range[0]
+        wide = truth.mos_range[1] - truth.mos_range[0]
+        std = labels.column("std").astype(np.float64) * (width / (old.high - old.low))
+        if {"votes", "raw_votes"} <= set(table.column_names):
+            votes = read_votes(pa.table({"votes": table.column("raw_votes")}), Path(labels.source))
             shares = scheme.from_votes(votes if truth.higher_is_better else votes[:, ::-1])
-            table = _put(table, "votes", pa.FixedSizeListArray.from_arrays(pa.array(shares.ravel()), len(scheme.words)))
+            flat = pa.array(shares.ravel())
+            table = _put(table, "votes", pa.FixedSizeListArray.from_arrays(flat, len(scheme.words)))
+            # what was computed from the votes moves with the range that their marks are spread over
+            mean, spread = mean_and_std(votes, labels.mos_range)
+            raw = truth.mos_range[0] + (raw - labels.mos_range[0]) * (wide / width) if np.allclose(raw, mean) else raw
+            std = std * (wide / width) if np.allclose(std, spread) else std
+        mos = scheme.to_scale(raw, truth.mos_range, higher_is_better=truth.higher_is_better)
+        std = std * ((scheme.high - scheme.low) / wide)
+        for name, values in (("raw_mos", raw), ("mos", mos), ("std", std)):
+            table = _put(table, name, pa.array(values, mask=np.isnan(values)))
     if truth.task is not None:
         table = _put(table, "task", pa.array([truth.task] * len(labels), pa.large_string()))
     return replace(
@@ -228,14 +227,19 @@ def _task(
     return every.pop(), f"the training of {next(iter(tasks))}"
 
 
+def _trained_ranges(cards: Mapping[str, ModelCard]) -> dict[str, dict[str, Any]]:
+    """Data set -> MOS range of the first model that was trained on it; rows beyond it are evaluated, too."""
+    known: dict[str, dict[str, Any]] = {}
+    for card in cards.values():
+        last = {str(e["source"]): {"mos_range": tuple(e["mos_range"])} for e in card.trained_on if e.get("mos_range")}
+        known = last | known
+    return known
+
+
 def _rows(labels: Labels, split: str | None) -> Labels:
     if split is None:
         return labels.split("test") if "test" in set(labels.column("split")) else labels
     return labels if split == "all" else labels.split(split)
-
-
-def _voted(table: pa.Table) -> bool:
-    return {"votes", "raw_votes"} <= set(table.column_names)
 
 
 def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
