@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,10 +21,11 @@ from q_align.errors import ConfigError
 from q_align.evaluation.evaluate_models import evaluate_models
 from q_align.evaluation.settings import EvaluationSettings
 from q_align.report import write_report
-from q_align.report.collect import collect_results
+from q_align.report.collect import TrainingLog, collect_results
 from q_align.report.comparison import comparison_tables
-from q_align.report.curves import heat_map, radar
-from q_align.report.result_tables import summary_table
+from q_align.report.curves import heat_map, radar, training_curves
+from q_align.report.hide_folders import hide_folders
+from q_align.report.result_tables import levels_table, summary_table
 from q_align.report.svg import ticks
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -232,6 +234,121 @@ def test_radar_and_heat_map_with_gaps() -> None:
     assert "SRCC 0.900" in radar(["x", "y", "z"], {"m": [0.9, None, 0.5], "n": [0.1, 0.2, -0.3]})
     table = {"models": ["m"], "sets": ["x", "y"], "srcc": [[None, 0.95]], "own": [[False, True]]}
     assert "0.950*" in heat_map(table)
+
+
+def test_title_range_and_contents_are_shown(results: Path, tmp_path: Path) -> None:
+    write_report([results / "a" / "koniq"], tmp_path / "page.html", thumbnails=False)
+    text = (tmp_path / "page.html").read_text()
+    assert re.search(r"<h1>a on koniq \(task iqa, \d{4}-\d\d-\d\d\)</h1>", text)
+    assert "MOS 0 to 100 (declared) are the ends of the level scale; task iqa." in text
+    table = summary_table(collect_results([results / "a" / "koniq"]))
+    row = dict(zip(table.columns, table.rows[0]))
+    assert (row["contents"], row["MOS range"], row["n"], row["failed"]) == (6, "0 to 100", 19, 1)
+    assert row["RMSE in MOS"] == pytest.approx(25 * row["RMSE"]) and "vs first" not in table.columns
+    both = summary_table(collect_results([results]))
+    second = next(dict(zip(both.columns, r)) for r in both.rows if r[:2] == ["koniq", "b"])
+    first = next(dict(zip(both.columns, r)) for r in both.rows if r[:2] == ["koniq", "a"])
+    assert float(second["vs first"]) == pytest.approx(second["SRCC"] - first["SRCC"], abs=6e-4)
+    assert first["vs first"] is None
+
+
+def test_two_ranges_of_one_set_are_not_compared_by_rmse(rated: Path, fake: Any, tmp_path: Path) -> None:
+    """Evaluated apart with different ranges: correlations can be compared, RMSE and levels cannot."""
+    for name, ends in (("a", (0, 100)), ("b", (0, 200))):
+        settings = EvaluationSettings(cache=False, resamples=0, mos_range=ends)
+        evaluate_models(fake([name]), [str(rated / "labels.csv")], tmp_path / name, settings=settings)
+    table, _ = comparison_tables(collect_results([tmp_path / "a", tmp_path / "b"]))
+    results = {row[table.columns.index("metric")]: row[table.columns.index("result")] for row in table.rows}
+    assert results["RMSE"] == results["level accuracy"] == "not comparable: the MOS ranges differ"
+    assert "comparable" not in results["SRCC"]
+
+
+def test_models_of_one_call_share_their_axes(rated: Path, fake: Any, tmp_path: Path) -> None:
+    """Also where an item failed for one of them."""
+    data, settings = [str(rated / "labels.csv")], EvaluationSettings(cache=False, resamples=0)
+    trained = [{"source": "rated", "mos_range": [20, 60]}]  # the highest MOS lie beyond
+    models = fake(["a"], trained_on=trained) | fake(["b"], noise=0.9, broken={"23.png"})
+    evaluate_models(models, data, tmp_path / "out", settings=settings)
+    write_report([tmp_path / "out"], tmp_path / "page.html", thumbnails=False)
+    figures = [ET.parse(path) for path in sorted((tmp_path / "page_tables").glob("*score-against-mos.svg"))]
+    labels = [
+        [t.text for t in f.iter() if t.tag.endswith("text") and not (t.text or "").startswith("n =")] for f in figures
+    ]
+    assert len(labels) == 2 and labels[0] == labels[1]
+
+
+def test_figures_and_latex_stand_alone(results: Path, tmp_path: Path) -> None:
+    write_report([results], tmp_path / "page.html", thumbnails=False)
+    folder = tmp_path / "page_tables"
+    figures = sorted(folder.glob("*.svg"))
+    assert len(figures) == 6 * 6 + 2
+    for path in figures:
+        text = path.read_text()
+        root = ET.fromstring(text)
+        assert (
+            root.tag == "{http://www.w3.org/2000/svg}svg" and "var(" not in text and ".fit {" in text.replace("  ", " ")
+        )
+    latex = (folder / "summary.tex").read_text()
+    assert latex.count(r"\\") == 1 + len(summary_table(collect_results([results])).rows)
+    assert r"\toprule" in latex and "95\\% interval" in latex and "_" not in latex.replace(r"\_", "")
+
+
+def test_small_groups_are_not_overstated(results: Path, tmp_path: Path) -> None:
+    """A level of fewer than five items has a count and no accuracy; thin bars of the reliability chart are pale."""
+    found = collect_results([results / "a" / "koniq"]).evaluations[0]
+    table = levels_table(found)
+    rows = {row[0]: dict(zip(table.columns, row)) for row in table.rows}
+    assert {w: r["n"] for w, r in rows.items()} == {
+        w: e["n"] for w, e in found.metrics["levels"]["per_level"].items()
+    } | {"all": 19, "at most one level off": 19}
+    few = [row for row in rows.values() if row["n"] < 5]
+    assert few and all(row["accuracy"] is None and row["correct"] is not None for row in few if row["n"])
+    write_report([results / "a" / "koniq"], tmp_path / "page.html", thumbnails=False)
+    reliability = (tmp_path / "page_tables" / "a-koniq-reliability-of-the-level.svg").read_text()
+    assert reliability.count('class="bar-b few"') == sum(0 < n < 10 for n in found.metrics["reliability"]["n"]) > 0
+
+
+def test_equal_series_are_drawn_once() -> None:
+    history = [{"step": s, "eval_srcc": s / 40, "eval_mine_srcc": s / 40, "eval_plcc": s / 50} for s in (10, 20, 30)]
+    ((_, svg),) = training_curves(TrainingLog("run", history))
+    assert svg.count('class="line s') == 2 and "srcc = mine_srcc" in svg
+
+
+def test_folders_of_this_machine_are_hidden(results: Path, rated: Path, tmp_path: Path) -> None:
+    write_report([results], tmp_path / "page.html", command=f"q-align report {results}")
+    assert str(tmp_path) not in (tmp_path / "page.html").read_text()
+    write_report([results], tmp_path / "page.html", command=f"q-align report {results}", paths=True)
+    assert f"q-align report {results}" in (tmp_path / "page.html").read_text()
+    assert hide_folders("/home/me/a b/c.png: broken") == ".../a b/c.png: broken"
+    assert hide_folders("see https://host/some/page and runs/a/b") == "see https://host/some/page and runs/a/b"
+    assert hide_folders("--data=/x/y/z.csv '/x/y/z.csv'") == "--data=.../z.csv '.../z.csv'"
+
+
+def test_rows_of_the_training_data_are_marked(rated: Path, fake: Any, tmp_path: Path) -> None:
+    models = fake(trained_on=[{"source": "rated", "mos_range": [0, 100]}])
+    settings = EvaluationSettings(cache=False, resamples=0, split="all")
+    evaluate_models(models, [str(rated / "labels.csv")], tmp_path / "out", settings=settings)
+    write_report([tmp_path / "out"], tmp_path / "page.html", thumbnails=False)
+    text = (tmp_path / "page.html").read_text()
+    assert "4 of these rows were used to train or validate the model: this is not a test." in text
+    assert summary_table(collect_results([tmp_path / "out"])).rows[0][1] == "m *"
+
+
+def test_a_model_without_levels_has_a_report(results: Path, tmp_path: Path) -> None:
+    """Scores without level probabilities, as of a model that predicts numbers."""
+    folder = results / "a" / "second"
+    table = pq.read_table(folder / "scores.parquet")
+    empty = pa.nulls(len(table), table.schema.field("probs").type)
+    pq.write_table(table.set_column(table.column_names.index("probs"), "probs", empty), folder / "scores.parquet")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    kept = {key: metrics[key] for key in ("n", "failed", "srcc", "model_name", "data_name", "mos_range")}
+    (folder / "metrics.json").write_text(json.dumps(kept))
+    write_report([results / "a" / "second", results / "b" / "second"], tmp_path / "page.html", thumbnails=False)
+    text = (tmp_path / "page.html").read_text()
+    Page(text)
+    assert text.count("Reliability of the level") == 1
+    table = comparison_tables(collect_results([results / "a" / "second", results / "b" / "second"]))[0]
+    assert {row[1] for row in table.rows} == {"SRCC", "PLCC", "RMSE"}
 
 
 @pytest.mark.slow
