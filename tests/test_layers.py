@@ -10,17 +10,17 @@ LAYERS = [
     ["types", "errors", "log", "memory"],
     ["registry"],
     ["levels", "tasks", "config.overrides", "config.files"],
-    ["config", "media", "losses", "evaluate.metrics"],
+    ["config", "media", "losses", "metrics"],
     ["readout"],
     ["models"],
-    ["data", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    ["data", "synthetic", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
         *("train.saving_trainer", "train.throughput", "train.global_batch"),
     ],
     ["score", "train.trainer"],
-    ["train", "evaluate", "cluster"],
-    ["ablation"],
+    ["train", "evaluation", "cluster"],
+    ["ablation", "report"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

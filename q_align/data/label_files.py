@@ -113,6 +113,7 @@ def labels_from_table(
     columns["raw_std"] = pa.array(std, mask=np.isnan(std))
     columns["split"] = splits
     columns["task"] = _tasks(table, media_name, names, task, path)
+    report["task_from"] = "declared" if task else "column" if "task" in table.column_names else "kind of file"
     columns["source"] = pa.repeat(pa.scalar(source), table.num_rows)
     columns["id"] = text_of(table, "id") if "id" in table.column_names else names
     columns["content"] = text_of(table, "content")

@@ -90,7 +90,7 @@ def test_a_model_that_says_numbers_is_validated(settle) -> None:
     (line,) = [line for line in history(output) if "eval_srcc" in line]
     labels = read_labels(config.data.train, mos_range=(1, 5)).split("val").on(config.scheme())
     scores = list(Scorer.from_pretrained(output, workers=0).stream(labels.column("media").tolist(), task="iqa"))
-    from q_align.evaluate.metrics import plcc, srcc
+    from q_align.metrics import plcc, srcc
 
     values = np.array([score.value for score in scores])
     assert line["eval_n"] == 6
