@@ -21,8 +21,8 @@ import yaml
 from q_align.config.schema import RunConfig, resolve
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
-from q_align.evaluate.metrics import plcc, srcc
 from q_align.log import log, setup
+from q_align.metrics import plcc, srcc
 
 KEYS = ("sets", "seeds", "model", "base", "variants")
 

@@ -73,9 +73,9 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
     from tqdm import tqdm
 
     from q_align.cli.options import limits, loading, sampling
-    from q_align.evaluate.calibration import find_scale, rescaled
     from q_align.media.count_items import count
     from q_align.media.expand import expand
+    from q_align.score.scale import find_scale
     from q_align.score.scorer import Scorer
 
     warnings.filterwarnings("ignore", module="PIL")  # remarks on odd files; what matters is in the rows
@@ -88,7 +88,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
     scorer = Scorer.from_pretrained(args.model, limits=limits(args), **loading(args))
     scorer.spec = sampling(args, scorer.spec)
     card = scorer.card
-    scale = find_scale(args.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
+    scale = find_scale(args.scale, card)
     if args.output:
         settings = {name: getattr(args, name) for name in ("model", "task", "scale", "dtype", "quantize")}
         claim(args.output, settings | {"media": asdict(scorer.spec)})
@@ -103,7 +103,7 @@ def score_here(args: argparse.Namespace) -> tuple[Summary, Iterable[dict[str, An
             tasks=tuple(args.task.split(",")),
             per_frame=args.per_frame,
             part=(number, parts),
-            finish=lambda score: rescaled(score.row(), scale) if args.scale != "level" else score.row(),
+            finish=lambda score: scale.row(score.row()),
             told=lambda score: bar.update() and None,
             resumed=lambda rows: bar.update(rows) and None,
         )

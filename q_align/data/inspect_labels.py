@@ -13,7 +13,7 @@ from q_align.data.implied_range import implied_range
 from q_align.data.labels import LevelLabels
 from q_align.data.mos_range import likely_scale
 from q_align.data.questions import question_kind
-from q_align.evaluate.metrics import plcc, srcc
+from q_align.metrics import plcc, srcc
 
 CHUNK = 100_000  # rows whose soft labels are made at once
 FEW = 3  # rows below which no correlation is computed

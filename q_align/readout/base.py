@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from q_align.levels import LevelScheme
-from q_align.losses.base import Prediction
+from q_align.losses.base import Offer, Prediction
 from q_align.readout.encoder import Encoder
 from q_align.registry import Registry
 from q_align.types import Score, Turn
@@ -57,7 +57,7 @@ class Readout(Protocol):
 
     kind: str
     levels: LevelScheme
-    offers: frozenset[str]
+    offers: frozenset[Offer]
     shares: bool
     module: str
 
@@ -110,7 +110,7 @@ class PlainReadout:
     """The parts of a readout that has no weights of its own and shares no prompts."""
 
     kind = ""
-    offers: frozenset[str] = frozenset()
+    offers: frozenset[Offer] = frozenset()
     shares = False
     module = ""
 
@@ -142,7 +142,7 @@ def score_levels(id: str, level_logp: Tensor, levels: LevelScheme) -> Score:
         value=float(levels.expect(probs)),
         level=levels.words[int(probs.argmax())],
         probs=tuple(float(p) for p in probs),
-        std=float(levels.spread(probs)),
+        std=float(levels.std(probs)),
         mass=min(mass, 1.0),
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from q_align.errors import CheckpointError
-from q_align.losses.base import Prediction
+from q_align.losses.base import Offer, Prediction
 from q_align.readout.base import NO_NUMBER, READOUTS, PlainReadout
 from q_align.readout.level_words import run
 from q_align.types import Score, Turn
@@ -46,7 +46,7 @@ class Head(PlainReadout):
     """See `q_align.readout.base.Readout`. Values lie on the level scale and may pass its ends a little."""
 
     kind = "head"
-    offers = frozenset({"value"})
+    offers: frozenset[Offer] = frozenset({"value"})
     module = NAME
 
     def encode(

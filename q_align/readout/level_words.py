@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -14,11 +13,13 @@ from torch import Tensor, nn
 
 from q_align.errors import LevelTokenError
 from q_align.levels import LevelScheme
-from q_align.losses.base import Prediction
+from q_align.losses.base import Offer, Prediction
 from q_align.readout.base import READOUTS, PlainReadout, expect_levels, score_levels
 from q_align.readout.encoder import IGNORE, Encoder
 from q_align.readout.shared_prefix import is_shared, shared_logits
 from q_align.types import Score, Turn
+
+_takes_cache: dict[type, bool] = {}  # class of a model -> whether its forward knows `use_cache`
 
 
 @READOUTS.register("levels")
@@ -31,7 +32,7 @@ class LevelWords(PlainReadout):
     """
 
     kind = "levels"
-    offers = frozenset({"value", "level_logp", "answer"})
+    offers: frozenset[Offer] = frozenset({"value", "level_logp", "answer"})
 
     def __init__(self, levels: LevelScheme, encoder: Encoder, stems: tuple[str, ...]) -> None:
         super().__init__(levels, encoder, stems)
@@ -112,13 +113,11 @@ def _may_keep_cache(model: Any) -> bool:
     """Whether the forward of a model, below its wrappers, knows `use_cache`."""
     inner = getattr(model, "module", model)  # of data-parallel wrappers
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner  # of adapters
-    return _takes_cache(type(inner))
-
-
-@lru_cache(maxsize=64)
-def _takes_cache(kind: type) -> bool:
-    parameters = signature(kind.forward).parameters.values()  # type: ignore[attr-defined]
-    return any(one.name == "use_cache" or one.kind == one.VAR_KEYWORD for one in parameters)
+    kind = type(inner)
+    if kind not in _takes_cache:
+        parameters = signature(kind.forward).parameters.values()
+        _takes_cache[kind] = any(one.name == "use_cache" or one.kind == one.VAR_KEYWORD for one in parameters)
+    return _takes_cache[kind]
 
 
 def likelihood(logp: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:

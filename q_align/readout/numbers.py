@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from q_align.losses.base import Prediction
+from q_align.losses.base import Offer, Prediction
 from q_align.readout.base import READOUTS, PlainReadout, expect_levels, score_levels
 from q_align.readout.level_words import answer_logp, expectation, likelihood
 from q_align.types import Score, Turn
@@ -28,7 +28,7 @@ class Numbers(PlainReadout):
     """See `q_align.readout.base.Readout`. Trained with the loss `hard`, the next-token loss over the answer."""
 
     kind = "numbers"
-    offers = frozenset({"answer"})
+    offers: frozenset[Offer] = frozenset({"answer"})
 
     def encode(
         self, turns: Sequence[Turn], mos: np.ndarray | None = None, *, validating: bool = False

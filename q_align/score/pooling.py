@@ -54,6 +54,6 @@ def pool_frames(scores: Sequence[Score], name: str, levels: LevelScheme) -> Scor
     probs = [score.probs for score in scores if score.probs is not None]
     if name == "mean" and len(probs) == len(scores):
         shares = np.mean(probs, axis=0)
-        word, spread = levels.words[int(shares.argmax())], float(levels.spread(shares))
+        word, spread = levels.words[int(shares.argmax())], float(levels.std(shares))
         return Score(scores[0].id, value, word, tuple(float(share) for share in shares), spread, mass)
     return Score(scores[0].id, value, levels.words[int(levels.hard(value))], mass=mass)

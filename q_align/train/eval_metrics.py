@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from q_align.evaluate.metrics import plcc, srcc
+from q_align.metrics import plcc, srcc
 
 
 def rating_metrics(scores: np.ndarray, rows: np.ndarray, names: Sequence[str]) -> dict[str, float]:

@@ -18,12 +18,12 @@ from q_align.config.schema import RunConfig
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.image_header import pixel_counts
 from q_align.data.labels import Labels
-from q_align.data.mixture_sampler import LengthGroupedSampler, Mixture, counts
+from q_align.data.mixture_sampler import epoch_counts
 from q_align.data.rated_dataset import Augmentation, RatedDataset, source_groups
-from q_align.data.same_source_sampler import SameSourceBatchSampler
+from q_align.data.samplers import build_sampler, source_batch_size
 from q_align.errors import ConfigError, require
 from q_align.log import log
-from q_align.losses import get_loss, is_pairwise
+from q_align.losses import check_offers, get_loss, losses_of
 from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import FILE, ModelCard
@@ -91,6 +91,7 @@ def _run(config: RunConfig) -> tuple[Path, int | None]:
     check_precision(config.model.attn, precision, "train.precision")
     warn_of_software(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
+    check_offers(losses_of(config.loss.name, config.loss.weights), backbone.readout.offers)
     train_set, eval_set = _datasets(config, backbone, training, validation)
     progress, stop = Progress(), StopOnTerminate()
     callbacks: list[Any] = [progress, stop]
@@ -174,22 +175,27 @@ def _datasets(
     return dataset(training, show), dataset(validation, None) if validation else None
 
 
-def order(config: RunConfig, training: Sequence[Labels]) -> EpochSampler:
-    """In which order, and how often, the training items are shown."""
-    data, train, taught = config.data, config.train, config.loss
+def order(config: RunConfig, labels: Sequence[Labels]) -> EpochSampler:
+    """In which order, and how often, the training rows are visited."""
+    data, train, loss = config.data, config.train, get_loss(config.loss.name, config.loss.weights, config.loss.options)
     sets = config.sets()
-    sizes = [len(labels) for labels in training]
+    sizes = [len(one) for one in labels]
     weights, caps = [entry.weight for entry in sets], [entry.cap for entry in sets]
-    drawn = counts(sizes, weights=weights, caps=caps, temperature=data.temperature)
-    tasks = np.concatenate([labels.column("task").astype(str) for labels in training])
-    draws: EpochSampler = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
-    if is_pairwise(taught.name, taught.weights):
-        return SameSourceBatchSampler(draws, source_groups(training)[1], run=train.batch_size, seed=train.seed)
-    if data.bucket:
-        paths = [str(path) for labels in training for path in labels.column("media")]
-        pixels = pixel_counts(paths, most=config.media.max_pixels)
-        return LengthGroupedSampler(draws, pixels, batch=train.batch_size, seed=train.seed)
-    return draws
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+
+    def lengths() -> np.ndarray:
+        paths = [str(path) for one in labels for path in one.column("media")]
+        return pixel_counts(paths, most=config.media.max_pixels)
+
+    return build_sampler(
+        sizes,
+        epoch_counts(sizes, weights=weights, caps=caps, temperature=data.temperature),
+        batch_size=source_batch_size(train.batch_size, group_size=loss.group_size, processes=processes),
+        seed=train.seed,
+        tasks=np.concatenate([one.column("task").astype(str) for one in labels]) if data.balance else None,
+        sources=source_groups(labels)[1] if loss.pairwise else None,
+        lengths=lengths if data.bucket else None,
+    )
 
 
 def _backbone(config: RunConfig, card: ModelCard) -> Backbone:

@@ -24,6 +24,7 @@ from q_align.errors import MediaError
 from q_align.losses.base import Loss, Prediction, Targets
 from q_align.models.backbone import Backbone
 from q_align.train.eval_metrics import rating_metrics
+from q_align.train.global_batch import gather_rows, mean_answer_tokens, select_rows
 from q_align.train.nonfinite import stop_at_nonfinite
 from q_align.train.optimizer import parameter_groups
 from q_align.train.saving_trainer import SavingTrainer
@@ -104,6 +105,8 @@ class RatingTrainer(SavingTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
         with self.watch.waiting():
             batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and "answer" in self.loss.needs:
+            items = mean_answer_tokens(batches, device)
         for batch in batches:
             self.watch.see(batch)
         return batches, items
@@ -125,18 +128,26 @@ class RatingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
-        """Sum of the loss's terms for one batch."""
+        """Sum of the loss's terms for one batch; `num_items_in_batch` is `Targets.batch_tokens`."""
         self.note_broken(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
-        taught, known = prediction, targets
-        if inputs["broken"]:
-            # unreadable media stay in the batch, so that all processes keep step, and teach nothing
-            taught, known = _rows(prediction, inputs["usable"]), _rows(targets, inputs["usable"])
-        if len(known.mos):
-            terms = self.loss(taught, known)
-        else:
-            terms = {"none": _any_field(prediction).sum() * 0.0}
+        targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
+        # unreadable media stay in the batch, so that all processes keep step, and teach nothing
+        rated, known = prediction, targets
+        world = self.args.world_size if self.loss.pairwise and model.training else 1
+        if world > 1:
+            most = self.args.per_device_train_batch_size
+            rated, known = gather_rows(prediction, targets, inputs["usable"], most=most)
+            if known.batch_tokens is not None:
+                known.batch_tokens = known.batch_tokens * world  # the batch is that of all processes now
+        elif inputs["broken"]:
+            rated, known = select_rows(prediction, inputs["usable"]), select_rows(targets, inputs["usable"])
+        terms = self.loss(rated, known) if len(known.mos) else {}
+        if not terms or len(inputs["broken"]) == len(targets.mos):
+            terms["none"] = _any_field(prediction).sum() * 0.0  # a graph for the backward pass
         loss = torch.stack(list(terms.values())).sum()
+        # the value of all rows, with a gradient that is right once it is averaged over processes
+        loss = loss + (world - 1) * (loss - loss.detach()) if world > 1 else loss
         if not torch.isfinite(loss):
             dataset = self.train_dataset if model.training else self.eval_dataset
             assert isinstance(dataset, RatedDataset)
@@ -225,9 +236,3 @@ class _Epochs(TrainerCallback):
 def _any_field(prediction: Prediction) -> Tensor:
     """A tensor of a prediction that depends on the model."""
     return next(field for field in (prediction.value, prediction.nll) if field is not None)
-
-
-def _rows(record: Any, usable: Tensor) -> Any:
-    """The same record of fewer rows; fields that are not one per row stay as they are."""
-    fields = {name: getattr(record, name) for name in record.__slots__}
-    return type(record)(**{n: v[usable] if v is not None and n != "values" else v for n, v in fields.items()})

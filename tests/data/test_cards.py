@@ -278,7 +278,7 @@ def test_a_wheel_holds_cards_and_configurations(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(n).stem for n in wheel.namelist() if n.startswith("q_align/dataset_cards/")}
-        assert {"q_align/evaluate/report/page.html", "q_align/evaluate/report/style.css"} <= set(wheel.namelist())
+        assert {"q_align/report/page.html", "q_align/report/style.css"} <= set(wheel.namelist())
         assert {"q_align/configs/nano.yaml", "q_align/configs/qwen3_5/4b.yaml"} <= set(wheel.namelist())
         wheel.extractall(tmp_path / "site")
     assert packed == set(card_names())
