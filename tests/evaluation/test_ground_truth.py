@@ -132,10 +132,10 @@ def test_labels_on_another_range_are_those_that_reading_gives(tmp_path: Path) ->
         path = tmp_path / f"{name}.csv"
         path.write_text(text)
         for better in (True, False):
-            plain = read_labels(path, taught={})
+            plain = read_labels(path)
             truth = GroundTruth((0.0, 100.0), "declared", better, None, "column")
             moved = on_levels(plain, truth, scheme)
-            wanted = read_labels(path, scheme=scheme, mos_range=(0, 100), higher_is_better=better, taught={})
+            wanted = read_labels(path, mos_range=(0, 100), higher_is_better=better).on(scheme)
             for column in ("mos", "raw_mos", "std", *(["votes"] if name != "std" else [])):
                 np.testing.assert_allclose(
                     moved.column(column).astype(float), wanted.column(column).astype(float), err_msg=f"{name} {column}"
