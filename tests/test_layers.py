@@ -7,8 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log", "memory"],
-    ["levels", "tasks", "config.overrides", "config.files"],
+    ["types", "errors", "log"],
+    ["hub", "levels", "tasks", "config.overrides", "config.files"],
     ["config", "media", "losses.base", "evaluate.metrics"],
     ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
     [

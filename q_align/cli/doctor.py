@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     import torch
 
-    from q_align.models.quantize import X86, has_instructions
+    from q_align.models.device import X86, has_instructions
 
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []

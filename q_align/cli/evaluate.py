@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from q_align.cli.allocator import tune_for_scoring
 from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
 
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from q_align.evaluate.evaluation import Settings, evaluate
     from q_align.evaluate.thresholds import check_gates, parse_gates
 
+    tune_for_scoring(args.device)
     gates = parse_gates(args.fail_under)  # before hours of scoring
     settings = Settings(
         split=args.split,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from q_align.cli.options import add_offline
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -20,6 +22,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder")
     parser.add_argument("--base", metavar="DIR", help="the adapter's base, where it is no longer where it was")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of the weights")
+    add_offline(parser)
     parser.set_defaults(run=run)
 
 

@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = nearest(rest[0].partition("=")[0], known(parser, words)) if rest[0].startswith("-") else ""
         parser.error(f"unknown arguments: {' '.join(rest)}{meant} (q-align {args.command} --help lists the known ones)")
     args.overrides = rest
+    if getattr(args, "offline", False):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, here and in child processes
     try:
         code = args.run(args)
         sys.stdout.flush()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION = ("eager", "sdpa", "flash_attention_2")
 QUANTIZED = ("8bit", "4bit", "int8")
 LOADING = (
-    *("batch_size", "batch_tokens", "dtype", "attn", "quantize", "compile", "download"),
+    *("batch_size", "batch_tokens", "dtype", "attn", "quantize", "compile"),
     *("workers", "device", "device_map"),
 )
 SAMPLING = ("fps", "max_frames", "clip")
@@ -30,11 +30,16 @@ def add_loading(parser: Any) -> None:
     add = parser.add_argument
     add("--batch-size", type=int, metavar="N", help="frames at once (default: 16; on a CPU up to 8)")
     add("--batch-tokens", type=int, metavar="N", help="tokens at once, padding included; 0: any number")
-    add("--dtype", default="float32", choices=DTYPES)
+    add("--dtype", default="auto", choices=DTYPES, help="precision (default: auto; float32 on a CPU)")
     add("--attn", choices=ATTENTION, help="attention (default: the model's)")
-    add("--quantize", choices=QUANTIZED, help="language layers in fewer bits")
+    add("--quantize", choices=QUANTIZED, help="quantize the language model")
     add("--compile", action="store_true", help="compile the model first; for long runs on a GPU")
-    add("--download", action="store_true", help="fetch a published model that is not on this disk")
+    add_offline(parser)
+
+
+def add_offline(parser: Any) -> None:
+    """For every command that takes the name of a model; `q_align.cli.main` acts on it before anything is imported."""
+    parser.add_argument("--offline", action="store_true", help="never download; use the local cache (HF_HUB_OFFLINE=1)")
 
 
 def add_device(parser: Any) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from q_align.errors import CheckpointError, nearest
 from q_align.models.card import FILE, ModelCard
+from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.encoder import Encoder
 from q_align.models.families import family_of
-from q_align.models.hub import builtin_card, cached, fetch, hub_id
 from q_align.models.peft import CONFIG as ADAPTER
 from q_align.models.peft import is_adapter, load_adapter
 
@@ -48,7 +48,6 @@ class Backbone:
         card: ModelCard | None = None,
         base: str | Path | None = None,
         merge: bool = True,
-        download: bool = False,
         only_score: bool = False,
         **options: Any,
     ) -> Backbone:
@@ -61,21 +60,16 @@ class Backbone:
             card: replaces the folder's own (`read_card`), when other levels or questions are to be taught.
             base: the model under an adapter, where it is no longer at the place that the adapter names.
             merge: add an adapter to the weights of its base; False keeps it apart (to train it further).
-            download: fetch a checkpoint that is not on this disk; nothing is downloaded unless this says so.
             only_score: the model will not be trained or saved; some families load faster then (`Family.scoring`).
             options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
 
         Raises:
             CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
         """
-        if download and not Path(path).exists() and hub_id(path):
-            fetch(str(path))
         folder = locate(path)
         card = card or read_card(path)
         if is_adapter(folder):
-            under = cls.from_pretrained(
-                base or _base_of(folder, card), dtype=dtype, card=card, download=download, **options
-            )
+            under = cls.from_pretrained(base or _base_of(folder, card), dtype=dtype, card=card, **options)
             return cls(load_adapter(under.model, folder, merge=merge), under.encoder, card)
         family = family_of(card.family)
         if only_score:
@@ -120,10 +114,11 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder that a model's name stands for.
+    """The folder that a model's name stands for; a published checkpoint is downloaded where it is not in the cache.
 
     Raises:
         CheckpointError: when there is none.
+        DownloadError: when a published checkpoint cannot be downloaded.
     """
     if str(path) in PACKAGED:
         return Path(str(resources.files("q_align.models"))) / str(path) / "weights"
@@ -131,8 +126,8 @@ def locate(path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if hub_id(path):
-        return cached(str(path))
-    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), PACKAGED)}")
+        return find_checkpoint(str(path))
+    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), (*PACKAGED, *short_names()))}")
 
 
 def _base_of(folder: Path, card: ModelCard | None) -> str | Path:

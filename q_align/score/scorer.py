@@ -18,12 +18,11 @@ from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
 from q_align.media.source import resolve
-from q_align.memory import keep_freed_memory
-from q_align.models.backbone import PACKAGED, Backbone
+from q_align.models.backbone import PACKAGED, Backbone, locate
+from q_align.models.device import check_precision, cores, find_device, resolve_dtype, warn_of_emulation
 from q_align.models.families import to_open
 from q_align.models.numeric import ANSWERS, NUMBERS, NumberEncoder
-from q_align.models.quantize import check_precision, settle, warn_of_software
-from q_align.score.device import cores, find_device
+from q_align.models.quantize import warm_up_quantized_layers
 from q_align.score.engine import Engine, Loaded
 from q_align.score.forward import Forward, bounds
 from q_align.score.result import to_score
@@ -78,13 +77,11 @@ class Scorer:
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
             self.model = self.model.to(find_device(device))
         self.device = next(self.model.parameters()).device
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        settle(self.model)
+        warm_up_quantized_layers(self.model)
         self.length = getattr(backbone.encoder, "length", None)
         self.bounds = bounds(self.device, self.length, batch_size, batch_tokens, answers=self._answers())
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        warn_of_software(self.device, str(self.dtype).removeprefix("torch."), "dtype")
+        warn_of_emulation(self.device, str(self.dtype).removeprefix("torch."), "dtype")
         if compile and self.device.type == "cpu":
             log.warning("compile: left out on a processor, where it takes minutes and gains next to nothing")
         elif compile:
@@ -96,7 +93,7 @@ class Scorer:
         path: str | Path = "nano",
         *,
         device: str | torch.device | None = None,
-        dtype: str = "float32",
+        dtype: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
         **options: Any,
@@ -106,7 +103,8 @@ class Scorer:
         Args:
             path: a model folder, or "nano" for the embedded one.
             device: see `Scorer`.
-            dtype: "float32", "bfloat16" or "float16"; the softmax is float32 in any case.
+            dtype: "float32", "bfloat16", "float16" or "auto" (`q_align.models.device.resolve_dtype`); the softmax is
+                float32 in any case.
             batch_size: see `Scorer`.
             workers: see `Scorer`.
             options: `batch_tokens`, `spec`, `limits`, `compile` for `Scorer`; others (`attn`, `device_map`, `quantize`)
@@ -115,6 +113,8 @@ class Scorer:
         Raises:
             CheckpointError: when it cannot be loaded.
         """
+        locate(path)  # a model that is not there is the first thing to report
+        dtype = resolve_dtype(dtype, device, "float32" if str(path) in PACKAGED else None)
         check_precision(options.get("attn"), dtype, "dtype")
         own = {name: options.pop(name) for name in ("batch_tokens", "spec", "limits", "compile") if name in options}
         spread = options.get("device_map") is not None
@@ -214,7 +214,7 @@ class Scorer:
         for name in names:
             get_task(name)
             if name not in self.card.tasks:
-                _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
+                _once(log.warning, _untrained(self.card.tasks, name))
         frames, warning = open_frames(media, self.spec, video=video, limits=self.limits)
         views = [frames, *([frame] for frame in frames if video and per_frame)]
         turns: list[Turn | None] = [
@@ -247,6 +247,12 @@ def _item(media: Any, number: int, task: str | Sequence[str] | None) -> tuple[It
         named = isinstance(media, (str, os.PathLike))
         media = Item(os.fspath(media) if named else str(number), media)
     return media, (media.task,) if media.task else _names(task)
+
+
+def _untrained(tasks: Sequence[str], task: str) -> str:
+    if not tasks:
+        return "this model has not been fine-tuned for rating; its scores are meaningless"
+    return f"this model was trained for {', '.join(tasks)}, not for {task}"
 
 
 def _once(say: Callable[[str], None], message: str) -> None:

@@ -12,7 +12,7 @@ from q_align.cli.main import build
 from q_align.cli.options import limits, loading, sampling
 from q_align.cluster import ray_job
 from q_align.errors import ConfigError
-from q_align.models import quantize
+from q_align.models import device, quantize
 from q_align.types import MediaSpec
 
 COMMANDS = {
@@ -25,13 +25,14 @@ COMMANDS = {
 
 def test_names_are_those_of_the_loaders() -> None:
     """Written again, since help must import nothing heavy."""
-    assert (options.ATTENTION, options.QUANTIZED) == (quantize.ATTENTION, quantize.QUANTIZERS)
+    assert (options.DTYPES, options.ATTENTION) == (device.DTYPES, device.ATTENTION)
+    assert options.QUANTIZED == quantize.QUANTIZERS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_how_a_model_is_loaded(command: str) -> None:
     parser = build()
-    assert loading(parser.parse_args(COMMANDS[command])) == {"dtype": "float32"}
+    assert loading(parser.parse_args(COMMANDS[command])) == {"dtype": "auto"}
     words = ["--batch-size", "3", "--batch-tokens", "0", "--dtype", "bfloat16", "--attn", "eager", "--quantize", "4bit"]
     said = loading(parser.parse_args([*COMMANDS[command], *words]))
     wanted = {"batch_size": 3, "batch_tokens": 0, "dtype": "bfloat16", "attn": "eager", "quantize": "4bit"}
@@ -58,4 +59,4 @@ def test_a_cluster_looks_at_media_as_told(monkeypatch: pytest.MonkeyPatch, tmp_p
     (made,) = jobs
     assert made.limits.allow_urls and made.limits.damaged == "error"
     assert made.spec is not None and made.spec.max_frames == 7
-    assert made.loading == {"dtype": "float32", "quantize": "int8"}
+    assert made.loading == {"dtype": "auto", "quantize": "int8"}

@@ -16,8 +16,9 @@ from q_align.models.card import ModelCard
 from q_align.models.chat.encoder import ChatEncoder
 from q_align.models.chat.processor import load_processor, processor_files
 from q_align.models.chat.prompt import Layout, read_template
+from q_align.models.device import check_attention
 from q_align.models.families import FAMILIES, Family, family_of
-from q_align.models.quantize import check_attention, quantization
+from q_align.models.quantize import quantization
 
 
 def load(
