@@ -8,6 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
     ["types", "errors", "log"],
+    ["registry"],
     ["hub", "levels", "tasks", "config.overrides", "config.files"],
     ["config", "media", "losses.base", "evaluate.metrics"],
     ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
