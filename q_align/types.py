@@ -35,6 +35,7 @@ class MediaSpec:
     max_frames: int = 16  # at most so many frames of a video, evenly spread
     clip: int = 1  # frames taken one after another at each point
     tiles: int = 0  # of an image beyond twice max_pixels, also so many crops at native scale, each of max_pixels
+    pool: str = "model"  # score of a video: "model" sees its frames together; "mean", "min", "p10" pool frame scores
 
     def __post_init__(self) -> None:
         least = {"max_pixels": 1, "fps": 0, "max_frames": 1, "clip": 1, "tiles": 0}
@@ -50,6 +51,7 @@ class Item(NamedTuple):
     id: str
     media: Media
     task: str | None = None
+    question: str | None = None
 
 
 @dataclass(slots=True)

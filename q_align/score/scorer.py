@@ -17,7 +17,7 @@ from q_align.errors import ConfigError, MediaError
 from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
-from q_align.media.source import resolve
+from q_align.media.source import read_once
 from q_align.models.backbone import PACKAGED, Backbone, locate
 from q_align.models.device import check_precision, cores, find_device, resolve_dtype, warn_of_emulation
 from q_align.models.families import to_open
@@ -208,13 +208,13 @@ class Scorer:
     def _load(self, asked: tuple[Item, tuple[str, ...]], *, per_frame: bool) -> Loaded[tuple[Item, tuple[str, ...]]]:
         """Opens a medium once, and asks about it once per task; runs in a worker thread."""
         item, tasks = asked
-        media = resolve(item.media, self.limits)
+        media = read_once(item.media, self.limits)
         video = is_video(media)
         names = [("vqa" if video else "iqa") if name == AUTO else name for name in tasks]
         for name in names:
             get_task(name)
             if name not in self.card.tasks:
-                _once(log.warning, _untrained(self.card.tasks, name))
+                _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
         frames, warning = open_frames(media, self.spec, video=video, limits=self.limits)
         views = [frames, *([frame] for frame in frames if video and per_frame)]
         turns: list[Turn | None] = [
@@ -247,12 +247,6 @@ def _item(media: Any, number: int, task: str | Sequence[str] | None) -> tuple[It
         named = isinstance(media, (str, os.PathLike))
         media = Item(os.fspath(media) if named else str(number), media)
     return media, (media.task,) if media.task else _names(task)
-
-
-def _untrained(tasks: Sequence[str], task: str) -> str:
-    if not tasks:
-        return "this model has not been fine-tuned for rating; its scores are meaningless"
-    return f"this model was trained for {', '.join(tasks)}, not for {task}"
 
 
 def _once(say: Callable[[str], None], message: str) -> None:

@@ -13,6 +13,7 @@ from q_align.cli.options import limits, loading, sampling
 from q_align.cluster import ray_job
 from q_align.errors import ConfigError
 from q_align.models import device, quantize
+from q_align.score.score_files import sampled_as
 from q_align.types import MediaSpec
 
 COMMANDS = {
@@ -45,14 +46,18 @@ def test_what_is_said_reaches_the_scorer() -> None:
     scorer = Scorer.from_pretrained("nano", limits=limits(args), **loading(args))
     assert (scorer.bounds.frames, str(scorer.dtype), scorer.workers) == (3, "torch.bfloat16", 0)
     assert (scorer.limits.max_pixels, scorer.limits.allow_urls) == (77, False)
-    assert sampling(args, MediaSpec(clip=2)) == MediaSpec(fps=2, max_frames=5, clip=2)
+    assert sampled_as(MediaSpec(clip=2), sampling(args)) == MediaSpec(fps=2, max_frames=5, clip=2)
+    args = build().parse_args(["score", "a.jpg", "--max-frames", "0"])
     with pytest.raises(ConfigError, match="--max-frames"):
-        sampling(build().parse_args(["score", "a.jpg", "--max-frames", "0"]), MediaSpec())
+        sampled_as(MediaSpec(), sampling(args))
+    args = build().parse_args(["score", "a.jpg", "--pool", "p01"])
+    with pytest.raises(ConfigError, match=r"unknown pooling 'p01' \(did you mean 'p10'"):
+        sampled_as(MediaSpec(), sampling(args))
 
 
 def test_a_cluster_looks_at_media_as_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     jobs: list[ray_job.ClusterJob] = []
-    monkeypatch.setattr(ray_job, "run_job", lambda made: jobs.append(made) or ray_job.Summary(n=1))
+    monkeypatch.setattr(ray_job, "run_job", lambda made: jobs.append(made) or ray_job.ScoringSummary(n=1))
     words = ["--allow-urls", "--damaged", "error", "--max-frames", "7", "--quantize", "int8"]
     args = build().parse_args([*COMMANDS["cluster"], *words])
     assert args.run(args) == 0
