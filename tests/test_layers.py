@@ -18,7 +18,6 @@ LAYERS = [
     ],
     ["score", "train.trainer"],
     ["train", "evaluate", "cluster"],
-    ["ablation"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

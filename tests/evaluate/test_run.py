@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from q_align.cli.main import build
+from q_align.cli.main import build_parser
 from q_align.cli.options import opinions
 from q_align.errors import ConfigError, LabelError, MediaError
 from q_align.evaluate.evaluation import evaluate
@@ -122,8 +122,8 @@ def test_the_direction_that_the_model_was_taught(
     (result,) = evaluate(["m"], [str(data)], tmp_path / "bare", settings=FRESH, load=fake())
     assert result.metrics["srcc"] < -0.8
     down = ["evaluate", "--data", "x", "--lower-is-better"]
-    assert opinions(build().parse_args(down))["higher_is_better"] is False
-    assert opinions(build().parse_args(down[:3]))["higher_is_better"] is None
+    assert opinions(build_parser().parse_args(down))["higher_is_better"] is False
+    assert opinions(build_parser().parse_args(down[:3]))["higher_is_better"] is None
 
 
 def test_rows_beyond_the_range_that_was_taught_are_kept(rated: Path, fake: Any, tmp_path: Path) -> None:
