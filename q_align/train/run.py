@@ -24,12 +24,11 @@ from q_align.data.samplers import build_sampler, source_batch_size
 from q_align.errors import ConfigError, require
 from q_align.log import log
 from q_align.losses import check_offers, get_loss, losses_of
-from q_align.memory import keep_freed_memory, return_freed_memory
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import FILE, ModelCard
+from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
 from q_align.models.parts import freeze, part_of
-from q_align.models.quantize import check_precision, warn_of_software
 from q_align.readout import ReadoutSpec
 from q_align.train.average import average
 from q_align.train.checkpoints import ends, metric_of, ranked, stage
@@ -89,7 +88,7 @@ def _run(config: RunConfig) -> tuple[Path, int | None]:
     args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=bool(validation))
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
     check_precision(config.model.attn, precision, "train.precision")
-    warn_of_software(args.device, precision, "train.precision")
+    warn_of_emulation(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
     check_offers(losses_of(config.loss.name, config.loss.weights), backbone.readout.offers)
     train_set, eval_set = _datasets(config, backbone, training, validation)
@@ -99,9 +98,6 @@ def _run(config: RunConfig) -> tuple[Path, int | None]:
         callbacks.append(Restart(backbone.model, config.train.runs))
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=callbacks)
     check_started(trainer.accelerator, config.train.engine, os.environ)
-    if trainer.accelerator.device.type == "cpu":
-        # who recomputes activations wants memory, not speed
-        return_freed_memory() if config.train.checkpointing else keep_freed_memory()
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)

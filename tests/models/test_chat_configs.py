@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from q_align.config.schema import resolve
 from q_align.models.backbone import Backbone
-from q_align.models.hub import builtin_card, hub_id
+from q_align.models.catalog import builtin_card, hub_id
 from q_align.tasks import TASKS
 from q_align.types import Turn
 
