@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from q_align.config.schema import RunConfig, resolve
+from q_align.config.resolve import resolve_config
+from q_align.config.schema import RunConfig
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
 from q_align.evaluate.metrics import plcc, srcc
@@ -142,7 +143,7 @@ def variant_config(plan: Plan, name: str, seed: int, start: Path, labels: dict[s
     base, file = folder / "base.yaml", folder / "variant.yaml"
     base.write_text(yaml.safe_dump(plan.base), encoding="utf-8")
     file.write_text(yaml.safe_dump(sections), encoding="utf-8")
-    return resolve([base, file])
+    return resolve_config([base, file])
 
 
 def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:

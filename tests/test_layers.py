@@ -7,12 +7,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log", "memory"],
+    ["types", "errors", "log", "memory", "file_modes", "config.aliases"],
     ["levels", "tasks", "config.overrides", "config.files"],
     ["config", "media", "losses.base", "evaluate.metrics"],
     ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
+        "train.broken_items",
         *("train.saving_trainer", "train.throughput"),
     ],
     ["score", "train.trainer"],

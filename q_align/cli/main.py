@@ -17,7 +17,19 @@ from q_align.errors import QAlignError, nearest
 from q_align.log import setup
 
 # Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
-COMMANDS = ("score", "train", "export", "evaluate", "report", "calibrate", "data", "config", "cluster", "doctor")
+COMMANDS = (
+    "score",
+    "train",
+    "average",
+    "export",
+    "evaluate",
+    "report",
+    "calibrate",
+    "data",
+    "config",
+    "cluster",
+    "doctor",
+)
 
 
 def build() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""q-align train: fine-tune a model on rated media."""
+"""q-align train: fine-tune a model on rated images or videos."""
 
 from __future__ import annotations
 
@@ -25,20 +25,31 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.config.schema import resolve
+    from q_align.config.resolve import resolve_config
 
-    config = resolve(args.config, args.overrides)
+    config = resolve_config(args.config, args.overrides)
     from q_align.train.run import run as train
     from q_align.train.terminate import TerminatedError
 
+    _set_allocator(recompute=bool(config.train.checkpointing))
     try:
-        output = train(config)
+        result = train(config)
     except KeyboardInterrupt:
-        print("q-align: interrupted; --train.resume true goes on from the last checkpoint", file=sys.stderr)
+        print("q-align: interrupted; resume from the last checkpoint with --train.resume true", file=sys.stderr)
         return 130
     except TerminatedError as error:
         print(f"q-align: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM
     if os.environ.get("RANK", "0") == "0":
-        print(output)
+        print(result.folder)
     return 0
+
+
+def _set_allocator(*, recompute: bool) -> None:
+    """On a CPU: memory that is reused is faster; a run that recomputes activations wants less memory instead."""
+    import torch
+
+    from q_align.memory import keep_freed_memory, return_freed_memory
+
+    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        return_freed_memory() if recompute else keep_freed_memory()

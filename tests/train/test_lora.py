@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.cli.main import main
 from q_align.models.backbone import Backbone
 from q_align.models.predict import predict
-from q_align.train.run import run
 from q_align.types import Turn
 
 LORA = {

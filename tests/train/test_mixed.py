@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from q_align.train.run import run
+from trained import run
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +68,7 @@ def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) 
     from q_align.data.rated_dataset import Asking
     from q_align.models.backbone import read_card
     from q_align.train.datasets import open_sets
+    from q_align.train.inheritance import inherit
     from q_align.train.run import _datasets, order
 
     folder = shutil.copytree(rated.parent, tmp_path / "noise")
@@ -76,7 +76,8 @@ def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) 
         path = folder / f"{number:03d}.png"
         Image.open(path).resize((48, 48)).save(path)
     config = settle(**{"data.train": folder / "labels.csv", "data.bucket": True})
-    train_set, _ = _datasets(config, read_card(config.model.path), *open_sets(config))
+    config, card, *_ = inherit(config, read_card(config.model.path))
+    train_set, _ = _datasets(config, card, *open_sets(config, card.levels))
     assert train_set.asking == Asking(seed=0)
     draws = order(config, train_set)
     sides = [Image.open(train_set.sample(draw % len(train_set)).media).width for draw in draws]

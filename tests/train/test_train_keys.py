@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.data.label_files import read_labels
 from q_align.data.pack_shards import pack
 from q_align.errors import ConfigError, MissingExtraError
-from q_align.train.run import run
 
 SHORT = {"train.epochs": 1, "train.eval_every": 1}
 
@@ -56,6 +55,7 @@ def test_the_cache_is_filled_and_changes_nothing(settle, tmp_path: Path) -> None
 def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None:
     from q_align.models.backbone import read_card
     from q_align.train.datasets import open_sets
+    from q_align.train.inheritance import inherit
     from q_align.train.run import _datasets
 
     rng = np.random.default_rng(0)
@@ -72,8 +72,8 @@ def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None
             **{"data.train": tmp_path / "labels.csv", "data.fast_decode": fast, "media.max_pixels": 1600},
             **{"data.flip": False},
         )
-        card = replace(read_card(config.model.path), media=config.media)
-        train_set, eval_set = _datasets(config, card, *open_sets(config))
+        config, card, *_ = inherit(config, read_card(config.model.path))
+        train_set, eval_set = _datasets(config, card, *open_sets(config, card.levels))
         assert eval_set is not None
         found[fast] = [np.asarray(data[0].turn.frames[0]).astype(int) for data in (train_set, eval_set)]
     assert 0 < np.abs(found[True][0] - found[False][0]).mean() < 10
