@@ -27,6 +27,19 @@ class StopWithoutProgress(TrainerCallback):
                 )
 
 
+class SaveWhenStopped(TrainerCallback):
+    """Evaluates and saves where any callback before it in the list stops the run: what it reached must not be lost."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_training_stop and not control.should_save:
+            control.should_save = True
+            control.should_evaluate = args.eval_strategy != "no"
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_training_stop:
+            control.should_save = True
+
+
 def evaluations_without_progress(history: Sequence[dict[str, Any]]) -> int:
     """Evaluations since the one with the highest SRCC; an undefined SRCC is no progress."""
     values = [line["eval_srcc"] for line in history if "eval_srcc" in line]

@@ -69,7 +69,7 @@ def _run(
 ) -> tuple[Path, int | None, list[dict[str, Any]]]:
     """The run folder, the step at which SIGTERM ended the run, and the lines of the log."""
     from q_align.train.arguments import training_arguments
-    from q_align.train.early_stopping import StopWithoutProgress, evaluations_without_progress
+    from q_align.train.early_stopping import SaveWhenStopped, StopWithoutProgress, evaluations_without_progress
     from q_align.train.progress import Progress
     from q_align.train.terminate import StopOnTerminate
 
@@ -95,7 +95,9 @@ def _run(
     backbone = _backbone(config, card)
     progress, stop, patience = Progress(), StopOnTerminate(), config.train.patience
     ours = [progress, stop, *([StopWithoutProgress(patience)] if patience else [])]
-    trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=[*ours, *callbacks])
+    trainer = _trainer(
+        config, args, backbone, train_set, eval_set, draws=draws, callbacks=[*ours, *callbacks, SaveWhenStopped()]
+    )
     check_world(trainer.accelerator, config.train.engine, os.environ)
     first = trainer.is_world_process_zero()
     if first:
