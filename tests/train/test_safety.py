@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +23,7 @@ from q_align.errors import CheckpointError, ConfigError, LabelError, MediaError,
 from q_align.train.broken_items import BrokenItems
 from q_align.train.checkpoints import last_checkpoint, list_checkpoints
 from q_align.train.nonfinite import LAG, LossCheck
-from q_align.train.terminate import TerminatedError
+from q_align.train.terminate import StopOnTerminate, TerminatedError
 from q_align.types import Sample
 
 
@@ -251,6 +255,67 @@ def test_sigterm_saves_and_a_resumed_run_ends_the_same(settle, tmp_path: Path, m
     assert changed == ["resuming with another setting: train.log_every was 1, is 3"]
     ours, theirs = load_file(output / "model.safetensors"), load_file(whole / "model.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_sigterm_to_all_processes_of_a_run_saves(settle, tmp_path: Path) -> None:
+    """As schedulers send it: the loader's workers stay until the checkpoint is written, then end with the run."""
+    config = settle(**{"train.workers": 2, "train.epochs": 500, "train.eval_every": 500})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    command = [sys.executable, "-m", "q_align", "train", "--config", str(tmp_path / "config.yaml")]
+    with (tmp_path / "errors").open("w") as errors:
+        child = subprocess.Popen(command, stderr=errors, stdout=errors, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(workers_of(child.pid)) < 2:
+        assert time.monotonic() < deadline and child.poll() is None, (tmp_path / "errors").read_text()
+        time.sleep(0.2)
+    time.sleep(1)  # the workers start
+    os.killpg(child.pid, signal.SIGTERM)
+    assert child.wait(timeout=60) == 128 + signal.SIGTERM, (tmp_path / "errors").read_text()
+    assert "checkpoint saved" in (tmp_path / "errors").read_text()
+    assert last_checkpoint(tmp_path / "run" / "checkpoints") is not None
+    assert workers_of(child.pid) == []
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes of the session that a process leads, without itself."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == pid and int(path.parent.name) != pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+class Hangs(torch.utils.data.Dataset):
+    """Its second item hangs in a C library, as a decoder may."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        if index == 1:
+            ctypes.CDLL(None).sleep(60)
+        return index
+
+
+def test_a_worker_that_hangs_can_be_ended_by_its_trainer_alone(tmp_path: Path) -> None:
+    stop = StopOnTerminate()
+    stop.on_train_begin(None, None, None)
+    try:
+        loader = iter(torch.utils.data.DataLoader(Hangs(), num_workers=1))
+        assert next(loader) == 0
+        (worker,) = loader._workers
+        subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+        worker.join(0.5)
+        assert worker.is_alive()
+        worker.terminate()
+        worker.join(10)
+        assert not worker.is_alive()
+    finally:
+        stop.close()
 
 
 @pytest.mark.parametrize("kept", [False, True])
