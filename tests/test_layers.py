@@ -7,9 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log", "memory"],
+    ["types", "errors", "log"],
     ["registry"],
-    ["levels", "tasks", "config.overrides", "config.files"],
+    ["hub", "levels", "tasks", "config.overrides", "config.files"],
     ["config", "media", "losses", "metrics"],
     ["readout"],
     ["models"],

@@ -1,4 +1,7 @@
-"""`q-align data fetch NAME`: downloads published checkpoints and data sets by name."""
+"""`q-align data fetch NAME`: published checkpoints and data sets onto this disk, by name.
+
+`q_align.hub` and `q_align.data.archives` do the work.
+"""
 
 from __future__ import annotations
 
@@ -35,27 +38,26 @@ def run(args: argparse.Namespace) -> int:
     """Downloads, verifies, and prints the folder; the same command resumes an interrupted download.
 
     Raises:
-        CheckpointError, MediaError: when a download fails; names the fix.
+        DownloadError, MediaError: when something cannot be downloaded; says how to resume.
     """
     from q_align.data.dataset_card import card_names
-    from q_align.models import hub
+    from q_align.hub import download_repo
+    from q_align.models.catalog import builtin_card, fetch_checkpoint, needs_base
 
     if args.name in card_names():
         return _archives(args)
     dataset = args.dataset or args.name in COLLECTIONS
     folder = args.folder or ("." if dataset else None)
-    root = hub.fetch(
-        COLLECTIONS.get(args.name, args.name),
-        revision=args.revision,
-        folder=folder,
-        dataset=dataset,
-        verify=not args.no_verify,
-    )
+    options = {"revision": args.revision, "folder": folder, "verify": not args.no_verify}
+    if dataset:
+        root = download_repo(COLLECTIONS.get(args.name, args.name), dataset=True, **options)
+    else:
+        root = fetch_checkpoint(args.name, **options)
     if dataset and args.unpack:
         _unpack([path for suffix in ("*.tar", "*.tar.gz", "*.zip") for path in sorted(root.rglob(suffix))], root)
-    card = None if dataset else hub.builtin_card(args.name)
-    if card is not None and card.base and hub.needs_base(root):
-        base = hub.fetch(card.base, verify=not args.no_verify)
+    card = None if dataset else builtin_card(args.name)
+    if card is not None and card.base and needs_base(root):
+        base = fetch_checkpoint(card.base, verify=not args.no_verify)
         print(f"{base}: the base that it adapts")
     print(root)
     return 0

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, __version__
 
-from q_align.media.packed import file_of, place_of, read
+from q_align.media.packed import file_of, place_of, read_packed
 from q_align.types import MediaSpec
 
 Opened = tuple[list[Image.Image], str | None]
@@ -60,7 +60,7 @@ class FrameCache:
             return place.read_text()
         packed = place_of(path)
         digest = hashlib.blake2b(digest_size=16)
-        with io.BytesIO(read(packed, str(path))) if packed else path.open("rb") as file:
+        with io.BytesIO(read_packed(packed, str(path))) if packed else path.open("rb") as file:
             while piece := file.read(1 << 20):
                 digest.update(piece)
         found = digest.hexdigest()

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from q_align.errors import CheckpointError, nearest
 from q_align.models.card import FILE, ModelCard
+from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.families import family_of
-from q_align.models.hub import builtin_card, cached, fetch, hub_id
 from q_align.models.peft import CONFIG as ADAPTER
 from q_align.models.peft import is_adapter, load_adapter
 from q_align.readout import Encoder, Readout, make_readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from q_align.types import MediaSpec
 
 # Names that stand for checkpoints inside the package.
 PACKAGED = ("nano",)
@@ -55,7 +57,6 @@ class Backbone:
         card: ModelCard | None = None,
         base: str | Path | None = None,
         merge: bool = True,
-        download: bool = False,
         only_score: bool = False,
         own: Path | None = None,
         **options: Any,
@@ -69,7 +70,6 @@ class Backbone:
             card: replaces the folder's own (`read_card`), to train other levels, questions or another readout.
             base: the model under an adapter, where it is no longer at the place that the adapter names.
             merge: add an adapter to the weights of its base; False keeps it apart (to train it further).
-            download: fetch a checkpoint that is not on this disk; nothing is downloaded unless this says so.
             only_score: the model will not be trained or saved; some families load faster then (`Family.scoring`).
             own: folder with the readout's own weights, where it is not `path`: that of an adapter over it.
             options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
@@ -78,14 +78,10 @@ class Backbone:
             CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
             LevelTokenError: when the level words are not single, distinct tokens.
         """
-        if download and not Path(path).exists() and hub_id(path):
-            fetch(str(path))
         folder = locate(path)
         card = card or read_card(path)
         if is_adapter(folder):
-            under = cls.from_pretrained(
-                base or _base_of(folder, card), dtype=dtype, card=card, download=download, own=folder, **options
-            )
+            under = cls.from_pretrained(base or _base_of(folder, card), dtype=dtype, card=card, own=folder, **options)
             return dataclasses.replace(under, model=load_adapter(under.model, folder, merge=merge))
         own = own or folder
         family = family_of(card.family)
@@ -149,11 +145,18 @@ def _same_kind(folder: Path, card: ModelCard) -> bool:
     return (folder / FILE).is_file() and ModelCard.load(folder).readout.kind == card.readout.kind
 
 
+def opening_spec(card: ModelCard) -> MediaSpec:
+    """How images and videos are opened for a card's model (`Encoder.opens`), without loading it."""
+    opens = getattr(import_module(family_of(card.family).module), "opens", None)
+    return opens(card.media) if opens is not None else card.media
+
+
 def locate(path: str | Path) -> Path:
-    """The folder that a model's name stands for.
+    """The folder that a model's name stands for; a published checkpoint is downloaded where it is not in the cache.
 
     Raises:
         CheckpointError: when there is none.
+        DownloadError: when a published checkpoint cannot be downloaded.
     """
     if str(path) in PACKAGED:
         return Path(str(resources.files("q_align.models"))) / str(path) / "weights"
@@ -161,8 +164,8 @@ def locate(path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if hub_id(path):
-        return cached(str(path))
-    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), PACKAGED)}")
+        return find_checkpoint(str(path))
+    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), (*PACKAGED, *short_names()))}")
 
 
 def _base_of(folder: Path, card: ModelCard | None) -> str | Path:

@@ -49,7 +49,8 @@ class Family:
 
     Attributes:
         module: dotted module that offers `load(path, card, *, dtype, attn, **options) -> (model, encoder)`,
-            and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`.
+            and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`;
+            and, where its encoder opens frames otherwise than the card says, `opens(media) -> MediaSpec`.
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
         lora: names of the linear modules that LoRA adapts by default, within the language model.
         chat: how a transformers chat model is prompted; unused by families with an encoder of their own.

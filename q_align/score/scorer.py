@@ -14,18 +14,20 @@ from q_align.errors import ConfigError, MediaError
 from q_align.log import log
 from q_align.media import LIMITS, Limits, is_video, open_frames
 from q_align.media.image import one_line
-from q_align.media.source import resolve
-from q_align.models.backbone import PACKAGED, Backbone
+from q_align.media.source import read_once
+from q_align.models.backbone import PACKAGED, Backbone, read_card
+from q_align.models.device import check_precision, cores, find_device, resolve_dtype, warn_of_emulation
 from q_align.models.prompting import build_turn
-from q_align.models.quantize import check_precision, settle, warn_of_software
-from q_align.score.device import cores, find_device
+from q_align.models.quantize import warm_up_quantized_layers
 from q_align.score.engine import Engine, Loaded
 from q_align.score.forward import Forward, bounds
-from q_align.score.pooling import POOLS, pool_frames
+from q_align.score.pooling import MODEL, check_pooling, pool_frames
+from q_align.score.scale import LEVEL, find_scale
 from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
 
 AUTO = "auto"
+OWN = ("batch_tokens", "spec", "limits", "compile", "scale")  # options of `Scorer` that its loader takes too
 _logged: set[str] = set()  # messages that are logged once per process
 
 
@@ -42,6 +44,8 @@ class Scorer:
         workers: threads that decode and encode; None: one per CPU core, at most 16; 0: none.
         spec: how images and videos are opened; None repeats what the model was trained with.
         limits: what is refused (see `q_align.media.Limits`).
+        scale: of the scores: "level" (1..5 for the default levels), "unit" (0..1), "percent" (0..100), or "mos:SOURCE",
+            the own MOS of a data set that the model was calibrated for or trained on (docs/scales.md).
         compile: run the model through `torch.compile`; for long runs with images of one size on a GPU; ignored on a
             CPU, with a warning.
     """
@@ -56,6 +60,7 @@ class Scorer:
         workers: int | None = None,
         spec: MediaSpec | None = None,
         limits: Limits = LIMITS,
+        scale: str = LEVEL,
         compile: bool = False,
     ) -> None:
         if workers is not None and workers < 0:
@@ -64,18 +69,18 @@ class Scorer:
         self.card, self.encoder, self.readout = backbone.card, backbone.encoder, backbone.readout
         self.workers = min(16, cores()) if workers is None else workers
         self.spec = spec or self.encoder.opens
-        if self.spec.pool != "model":
-            POOLS[self.spec.pool]  # an unknown one is refused before anything is opened
+        check_pooling(self.spec.pool)
         self.limits = limits
+        self.scale = find_scale(scale, self.card)
         self.model: Any = backbone.model.eval()
         if getattr(self.model, "hf_device_map", None) is None:  # spread over devices already
             self.model = self.model.to(find_device(device))
         self.device = next(self.model.parameters()).device
-        settle(self.model)
+        warm_up_quantized_layers(self.model)
         self.length: Callable[[Turn], int] | None = getattr(self.encoder, "length", None)
         self.bounds = bounds(self.device, self.length, batch_size, batch_tokens)
         self.dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        warn_of_software(self.device, str(self.dtype).removeprefix("torch."), "dtype")
+        warn_of_emulation(self.device, str(self.dtype).removeprefix("torch."), "dtype")
         if compile and self.device.type == "cpu":
             log.warning("compile: ignored on a CPU, where it takes minutes and gains next to nothing")
         elif compile:
@@ -87,7 +92,7 @@ class Scorer:
         path: str | Path = "nano",
         *,
         device: str | torch.device | None = None,
-        dtype: str = "float32",
+        dtype: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
         **options: Any,
@@ -95,19 +100,27 @@ class Scorer:
         """Loads a checkpoint for scoring.
 
         Args:
-            path: a model folder, or "nano" for the embedded one.
+            path: a model folder, a hub id ("q-future/one-align") or its short name, which are downloaded where they
+                are not in the cache, or "nano" for the embedded model.
             device: see `Scorer`.
-            dtype: "float32", "bfloat16" or "float16"; the softmax is float32 in any case.
+            dtype: "float32", "bfloat16", "float16" or "auto" (`q_align.models.device.resolve_dtype`); the softmax is
+                float32 in any case.
             batch_size: see `Scorer`.
             workers: see `Scorer`.
-            options: `batch_tokens`, `spec`, `limits`, `compile` for `Scorer`; others (`attn`, `device_map`, `quantize`)
-                for the loader.
+            options: `batch_tokens`, `spec`, `limits`, `compile`, `scale` for `Scorer`; others (`attn`, `device_map`,
+                `quantize`) for the loader.
 
         Raises:
             CheckpointError: when it cannot be loaded.
         """
+        card = options.get("card") or read_card(path)  # a model that is not there is the first thing to report
+        dtype = resolve_dtype(dtype, device, card.dtype)
         check_precision(options.get("attn"), dtype, "dtype")
-        own = {name: options.pop(name) for name in ("batch_tokens", "spec", "limits", "compile") if name in options}
+        own = {
+            name: options.pop(name)
+            for name in ("batch_tokens", "spec", "limits", "compile", "scale")
+            if name in options
+        }
         spread = options.get("device_map") is not None
         if options.get("quantize") and not spread and (device := find_device(device)).type == "cuda":
             options["device_map"] = {"": str(device)}  # else every process would quantise on the first GPU
@@ -202,7 +215,7 @@ class Scorer:
     def _load(self, asked: tuple[Item, tuple[str, ...]], *, per_frame: bool) -> Loaded[tuple[Item, tuple[str, ...]]]:
         """Opens an item once, and asks about it once per task; runs in a worker thread."""
         item, tasks = asked
-        media = resolve(item.media, self.limits)
+        media = read_once(item.media, self.limits)
         video = is_video(media)
         names = [("vqa" if video else "iqa") if name == AUTO else name for name in tasks]
         for name in names:
@@ -212,12 +225,12 @@ class Scorer:
             elif name not in self.card.tasks:
                 _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
         frames, warning = open_frames(media, self.spec, video=video, limits=self.limits)
-        views = [frames] if not video or self.spec.pool == "model" else []
-        views += [[frame] for frame in frames if video and (per_frame or self.spec.pool != "model")]
+        views = [frames] if not video or self.spec.pool == MODEL else []
+        views += [[frame] for frame in frames if video and (per_frame or self.spec.pool != MODEL)]
         turns: list[Turn | None] = [
             build_turn(self.card, name, view, question=item.question, video=video) for view in views for name in names
         ]
-        return Loaded(asked, turns, warning=warning, note=(names, video and self.spec.pool != "model", per_frame))
+        return Loaded(asked, turns, warning=warning, note=(names, video and self.spec.pool != MODEL, per_frame))
 
     def _scores(self, loaded: Loaded[tuple[Item, tuple[str, ...]]]) -> Iterator[Score]:
         item, tasks = loaded.item
@@ -235,7 +248,7 @@ class Scorer:
             score.task, score.warning = name, loaded.warning
             if frames and per_frame:
                 score.frames = tuple(frame.value for frame in frames)
-            yield score
+            yield self.scale.score(score)
 
 
 def _names(task: str | Sequence[str] | None) -> tuple[str, ...]:

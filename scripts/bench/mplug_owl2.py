@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
 from score import owl88, photographs
 
 from q_align import Scorer
-from q_align.memory import keep_freed_memory, return_freed_memory
+from q_align.cli.allocator import keep_freed_memory, return_freed_memory
 from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
 
 COUNT = 16

@@ -129,7 +129,7 @@ def test_unusable_media_are_listed_and_nothing_is_written(files: Path, tmp_path:
 def test_undecodable_media_are_reported_when_they_are_opened(files: Path, tmp_path: Path) -> None:
     (files.parent / "a" / "2, x.png").write_bytes(b"not a picture")
     _, packed = both(files, tmp_path / "pack")
-    with pytest.raises(MediaError, match=r"2, x\.png: not a picture"):
+    with pytest.raises(MediaError, match=r"2, x\.png: not an image"):
         open_frames(packed[2].media, MediaSpec(), video=False)
 
 

@@ -173,15 +173,6 @@ def test_a_fault_of_the_model_is_not_hidden_in_rows() -> None:
                 list(made.run(range(5), lambda i: Loaded(i, [size_turn(20)])))
 
 
-def test_threads_of_torch_are_as_before() -> None:
-    before = torch.get_num_threads()
-    stream = engine(workers=2, parallel=True).run(range(50), load)
-    next(stream)
-    assert torch.get_num_threads() == 1
-    list(stream)
-    assert torch.get_num_threads() == before
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(14, 900), min_size=1, max_size=60),

@@ -13,11 +13,14 @@ from typing import Any
 from q_align.errors import CheckpointError, nearest, require
 from q_align.log import log
 from q_align.models.card import ModelCard
-from q_align.models.chat.encoder import ChatEncoder
+from q_align.models.chat.encoder import ChatEncoder, opens
 from q_align.models.chat.processor import load_processor, processor_files
 from q_align.models.chat.prompt import Layout, read_template
+from q_align.models.device import check_attention
 from q_align.models.families import FAMILIES, Family, family_of
-from q_align.models.quantize import check_attention, quantization
+from q_align.models.quantize import quantization
+
+__all__ = ["load", "load_encoder", "opens", "published"]
 
 
 def load(

@@ -29,6 +29,11 @@ from q_align.types import MediaSpec, Turn
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
+def opens(media: MediaSpec) -> MediaSpec:
+    """Whole frames: the encoder scales them, so that there is one resize instead of two, and crops are native."""
+    return replace(media, max_pixels=None)
+
+
 @dataclass
 class ChatEncoder:
     """See `q_align.readout.encoder.Encoder`. Picklable; what it remembers between calls are stems it looked up.
@@ -64,8 +69,7 @@ class ChatEncoder:
 
     @property
     def opens(self) -> MediaSpec:
-        """Whole frames: one resize instead of two, and crops at native resolution."""
-        return replace(self.media, max_pixels=None)
+        return opens(self.media)
 
     @property
     def stores(self) -> MediaSpec | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,7 +20,7 @@ import torch
 
 from q_align.log import log
 from q_align.score.engine.batching import Batch, EncodingError, Forward, Loaded, Part, Rows, T, parts_of, store_rows
-from q_align.score.engine.threads import one_thread_each
+from q_align.score.engine.threads import worker_pool
 from q_align.types import Turn
 
 Submit = Callable[..., Future[Any]]
@@ -71,12 +70,11 @@ class Engine:
         if self.workers == 0:
             yield from self._pump(items, load, _inline)
             return
-        with one_thread_each() if self.parallel else nullcontext():
-            pool = ThreadPoolExecutor(self.workers, thread_name_prefix="q_align")
-            try:
-                yield from self._pump(items, load, pool.submit)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        pool = worker_pool(self.workers, one_core_each=self.parallel)
+        try:
+            yield from self._pump(items, load, pool.submit)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _pump(self, items: Iterable[T], load: Callable[[T], Loaded[T]], submit: Submit) -> Iterator[Loaded[T]]:
         order: deque[Loaded[T]] = deque()
