@@ -1,7 +1,6 @@
-"""The stations of a cluster run: read a unit, decode its media on a processor, score them on a device, write a shard.
+"""The stages of a cluster run: read a unit, decode its items on a CPU, score them on a device, write a shard.
 
-Between stations travel tables of pixels, never files: devices see pictures only. Plain classes and functions, so that
-they run without Ray as well. Knows media and scorers; no scheduling.
+Between stages travel tables of pixels, never files. Plain classes and functions, so that they run without Ray as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which frames of a video are looked at: by rate, by count, or as short clips. Numbers in, numbers out; no decoding.
+"""Which frames of a video are sampled: by rate, by count, or as short clips.
 
 The paper's program takes frame int(fps * i) for every whole second i. For a constant rate that is the frame on screen
-at second i, and so it is taken here for a variable one.
+at second i, and the same is done here for a variable one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
     Args:
         times: (N,) when each frame is shown, in seconds, rising; N >= 1.
         rate: average frames per second.
-        spec: `fps` points per second (0: `max_frames` points over the whole video), at most `max_frames` frames, `clip`
-            frames one after another at each point.
+        spec: `fps` positions per second (0: `max_frames` positions over the whole video), at most `max_frames` frames,
+            `clip` consecutive frames per position.
     """
     count = len(times)
     rate = rate if 0 < rate < np.inf else 25.0  # some containers do not say; the times still count
