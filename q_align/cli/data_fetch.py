@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         help="a checkpoint (one-align, DeQA-Score-Mix3, any org/name of the hub), a dataset card (kadid, csiq), or a "
         f"collection ({', '.join(COLLECTIONS)})",
     )
-    parser.add_argument("--folder", metavar="DIR", help="where to put it (default: the hub's cache; data sets: .)")
+    parser.add_argument("--folder", metavar="DIR", help="folder to write to (default: the hub's cache; data sets: .)")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of the hub's repository")
     parser.add_argument("--dataset", action="store_true", help="an org/name that is a data set, not a model")
     parser.add_argument("--unpack", action="store_true", help="unpack the archives of a data set")
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Downloads, verifies, and prints the folder; the same command goes on after an interruption.
+    """Downloads, verifies, and prints the folder; the same command resumes an interrupted download.
 
     Raises:
         DownloadError, MediaError: when something cannot be downloaded; says how to resume.

@@ -19,6 +19,7 @@ from q_align.log import setup
 COMMANDS = (
     "score",
     "train",
+    "average",
     "export",
     "evaluate",
     "report",

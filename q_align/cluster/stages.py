@@ -37,11 +37,9 @@ PIECE = 2**28  # bytes of pixels per table between stations
 
 def spec_of(model: str) -> MediaSpec:
     """How media are opened for a model, as its scorer opens them."""
-    from q_align.models.backbone import read_card
-    from q_align.models.families import to_open
+    from q_align.models.backbone import opening_spec, read_card
 
-    card = read_card(model)
-    return to_open(card.family, card.media)
+    return opening_spec(read_card(model))
 
 
 def decode_unit(unit: WorkUnit, *, root: str | None, spec: MediaSpec, limits: Limits) -> Iterator[pa.Table]:

@@ -6,12 +6,15 @@ A function of your own is registered as in `q_align.registry`: @pooling("median"
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import numpy as np
 
 from q_align.errors import ConfigError
+from q_align.levels import LevelScheme
 from q_align.registry import Registry
+from q_align.types import Score
 
 MODEL = "model"
 Pooling = Callable[[np.ndarray], float]  # (n,) float64 values of the frames, in order, n >= 1 -> one value
@@ -58,3 +61,28 @@ def min_pooling(values: np.ndarray) -> float:
 def p10_pooling(values: np.ndarray) -> float:
     """The 10th percentile, linearly interpolated: the worst moments without the single worst frame."""
     return float(np.percentile(values, 10))
+
+
+def pool_frames(scores: Sequence[Score], name: str, levels: LevelScheme) -> Score:
+    """One score of the scores of a video's frames.
+
+    Args:
+        scores: one per frame; a frame without a score makes the video one without.
+        name: of the pooling. "mean" keeps the mean level distribution; the others give a value only.
+        levels: names the level of the value.
+
+    Raises:
+        ConfigError: for an unknown pooling.
+    """
+    failed = next((score for score in scores if score.value is None), None)
+    if failed is not None:
+        return Score(failed.id, error=failed.error)
+    value = pool(np.array([score.value for score in scores]), name)
+    masses = [score.mass for score in scores if score.mass is not None]
+    mass = fmean(masses) if masses else None
+    probs = [score.probs for score in scores if score.probs is not None]
+    if name == "mean" and len(probs) == len(scores):
+        shares = np.mean(probs, axis=0)
+        word, std = levels.words[int(shares.argmax())], float(levels.std(shares))
+        return Score(scores[0].id, value, word, tuple(float(share) for share in shares), std, mass)
+    return Score(scores[0].id, value, levels.words[int(levels.hard(value))], mass=mass)

@@ -13,7 +13,6 @@ from typing import Any
 from zlib import crc32
 
 from q_align.errors import ConfigError
-from q_align.evaluate.calibration import find_scale, rescaled
 from q_align.media import LIMITS, Limits
 from q_align.media.expand import expand, has_questions
 from q_align.score.output_table import (
@@ -26,6 +25,7 @@ from q_align.score.output_table import (
     read_rows,
 )
 from q_align.score.resume import AUTO_TASK, ResumeState, ScoringSummary, count_rows
+from q_align.score.scale import find_scale
 from q_align.score.scorer import Scorer
 from q_align.types import Item, MediaSpec, Score
 
@@ -100,7 +100,7 @@ def score_table(
     scorer = Scorer.from_pretrained(job.model, limits=job.limits, **job.loading)
     scorer.spec = sampled_as(scorer.spec, job.sampling)
     card = scorer.card
-    scale = find_scale(job.scale, card.calibration, card.trained_on, card.levels.low, card.levels.high)
+    scale = find_scale(job.scale, card)
     if job.output:
         check_run_note(job.output, run_settings(job.model, job.tasks, job.scale, scorer, job.loading))
         if job.retry and parts == 1:  # of several processes, the one that starts them has done it
@@ -116,7 +116,7 @@ def score_table(
 
     def as_row(score: Score) -> dict[str, Any]:
         row = score.row()
-        return row if job.scale == LEVEL_SCALE else rescaled(row, scale) | {"scale": job.scale}
+        return row if scale.identity else scale.row(row) | {"scale": job.scale}
 
     items = expand(job.media, root=job.root, column=job.column)
     mine = (item for item in items if crc32(item.id.encode()) % parts == part)

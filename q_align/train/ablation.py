@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from q_align.config.schema import RunConfig, resolve
+from q_align.config.resolve import resolve_config
+from q_align.config.schema import RunConfig
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
-from q_align.evaluate.metrics import plcc, srcc
 from q_align.log import log
+from q_align.metrics import plcc, srcc
 
 KEYS = ("sets", "seeds", "model", "base", "variants")
 
@@ -31,7 +32,7 @@ class AblationPlan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.synthetic.Plan`; every variant is tested on all of them.
+        sets: name -> keyword arguments of `q_align.synthetic.GenerationPlan`; every variant is tested on all of them.
         seeds: one run of every variant for each.
         model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
@@ -145,7 +146,7 @@ def variant_config(
     base, file = folder / "base.yaml", folder / "variant.yaml"
     base.write_text(yaml.safe_dump(plan.base), encoding="utf-8")
     file.write_text(yaml.safe_dump(sections), encoding="utf-8")
-    return resolve([base, file])
+    return resolve_config([base, file])
 
 
 def _run(
@@ -161,7 +162,7 @@ def _run(
     scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
-        test = read_labels(path, source=which).split("test")
+        test = read_labels(path, source=which).split("test").on(scorer.card.levels)
         rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
         score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)
@@ -170,13 +171,13 @@ def _run(
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
-    from q_align.synthetic import Plan, write
+    from q_align.synthetic import GenerationPlan, generate_dataset
 
     made = folder / "labels.csv"
     if made.is_file():
         return made
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return write(folder, Plan(**settings), workers=1)
+    return generate_dataset(folder, GenerationPlan(**settings), workers=1)
 
 
 def _cell(values: Sequence[float], *, sign: str = "") -> str:
