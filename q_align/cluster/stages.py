@@ -116,8 +116,8 @@ def _item(row: dict[str, Any]) -> Item:
 
 def write_shard(table: pa.Table, folder: str, name: str) -> dict[str, int]:
     """Writes rows whole or not at all, under a name that a repeated attempt uses again."""
-    from q_align.score.shards import write_atomically
+    from q_align.score.shards import write_parquet
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_atomically(table, Path(folder) / f"{name}.parquet")
+    write_parquet(table, Path(folder) / f"{name}.parquet")
     return {"n": len(table), "failed": len(table) - table["error"].null_count}

@@ -27,7 +27,7 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
         points = np.arange(budget) * count // budget  # (P,)
     else:
         step = rate / spec.fps
-        constant = is_constant(times, rate)
+        constant = has_constant_rate(times, rate)
         total = int(count / step) if constant else int((times[-1] - times[0]) * spec.fps) + 1
         total = max(1, total)  # a video of less than one step has one point
         chosen = np.arange(total) if total <= budget else np.arange(budget) * total // budget
@@ -40,7 +40,7 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
     return sorted(set(np.clip(frames, 0, count - 1).tolist()))
 
 
-def is_constant(times: np.ndarray, rate: float) -> bool:
+def has_constant_rate(times: np.ndarray, rate: float) -> bool:
     """Whether no frame is more than one and a half frames away from where a constant rate puts it."""
     if not np.isfinite(times).all():
         return True  # no usable time stamps: the rate is all there is
