@@ -35,8 +35,7 @@ COMMANDS = (
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="q-align",
-        description="Fine-tune multimodal models to predict the quality and aesthetics of images and videos; score "
-        "with them.",
+        description="Predict the quality and aesthetics of images and videos with fine-tuned multimodal models.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"q_align {q_align.__version__}")
