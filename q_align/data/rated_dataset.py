@@ -82,7 +82,7 @@ class RatedDataset(Dataset[RatedItem]):
         spec: MediaSpec,
         augmentation: Augmentation | None = None,
         *,
-        read: Callable[..., Any] = open_frames,
+        read: Callable[..., Any] | None = None,
     ) -> None:
         """Args:
         sets: labelled sets.
@@ -114,7 +114,7 @@ class RatedDataset(Dataset[RatedItem]):
         video = get_task(sample.task).medium == "video"
         error = None
         try:
-            frames, _ = self.read(sample.media, self.spec, video=video)
+            frames, _ = (self.read or open_frames)(sample.media, self.spec, video=video)
         except MediaError as reason:
             # counted by the trainer, up to train.max_bad_media
             error, frames = str(reason), [Image.new("RGB", BLANK, "gray")]

@@ -74,7 +74,7 @@ def training_arguments(config: RunConfig, folder: Path, *, items: int, evaluate:
         disable_tqdm=True,  # we have a bar of our own
         logging_steps=train.log_every,
         report_to=list(train.report_to) or "none",
-        # said outright: otherwise several processes without GPUs do not find each other
+        # explicit: otherwise several processes without GPUs do not find each other
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and "WORLD_SIZE" in os.environ else None,
         seed=train.seed,

@@ -122,7 +122,7 @@ def _average_adapters(folders: Sequence[Path], target: Path) -> None:
                 ]
                 mean[key] = torch.cat(scaled, dim=1)  # (out, sum of ranks)
             elif ".lora_" in key:
-                raise TrainingError(f"{folders[-1]}: {key} is no part of a LoRA adapter of linear layers")
+                raise TrainingError(f"{folders[-1]}: {key} does not belong to a LoRA adapter of linear layers")
             else:
                 mean[key] = _mean([file.get_slice(key) for file in opened])  # trained in full beside the adapters
         save_file(mean, target / name, opened[-1].metadata())

@@ -13,7 +13,7 @@ from q_align.config.schema import RunConfig
 from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
 from q_align.models.card import ModelCard
-from q_align.readout import ReadoutSpec
+from q_align.readout import READOUTS, ReadoutSpec
 from q_align.types import MediaSpec
 
 
@@ -48,6 +48,7 @@ def inherit(config: RunConfig, card: ModelCard) -> Inheritance:
     if config.data.cache and media.max_pixels is None:
         raise ConfigError("data.cache stores images at full resolution; set media.max_pixels to what the model needs")
     kind = config.readout.kind or card.readout.kind
+    READOUTS[kind]  # an unknown one is refused here, with the nearest name
     ours: dict[str, tuple[Any, Any, Any, bool]] = {  # key -> the base's, this run's, our default, whether it is set
         "readout.kind": (card.readout.kind, kind, ReadoutSpec().kind, config.readout.kind is not None),
         "readout.words": (card.levels.words, levels.words, LevelScheme().words, config.readout.words is not None),

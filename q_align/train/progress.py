@@ -43,7 +43,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def _useful(record: logging.LogRecord) -> bool:
-    return "Setting accelerator to CPU" not in record.getMessage()  # said at its import, in every run without a GPU
+    return "Setting accelerator to CPU" not in record.getMessage()  # logged at its import, in every run without a GPU
 
 
 class Progress(TrainerCallback):

@@ -71,7 +71,7 @@ def test_a_misspelt_option_is_told_the_nearest_one(
 def test_every_key_is_explained() -> None:
     lines = describe(RunConfig)
     assert any(line.startswith("data.sets[].mos_range = None  #") for line in lines)
-    assert any(line.startswith("media.fps = 1.0  #") for line in lines)
+    assert any(line.startswith("media.fps = None  #") for line in lines)
     plain = [line for line in lines if "#" not in line]
     assert len(plain) < 12, plain  # the rest speak for themselves: lr, seed, epochs ...
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from q_align.evaluate.metrics import srcc
+from q_align.metrics import srcc
 from safetensors.torch import load_file, save_file
 from trained import run
 

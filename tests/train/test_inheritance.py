@@ -14,6 +14,7 @@ from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
 from q_align.models.backbone import read_card
 from q_align.models.card import ModelCard
+from q_align.readout import ReadoutSpec
 from q_align.train.inheritance import inherit, scheme
 from q_align.types import MediaSpec
 
@@ -34,7 +35,7 @@ def base(tmp_path_factory, tiny: Path) -> Path:
     folder = shutil.copytree(tiny, tmp_path_factory.mktemp("first") / "model")
     card = dataclasses.replace(
         read_card(tiny),
-        levels=LevelScheme(WORDS, VALUES),
+        readout=ReadoutSpec("levels", LevelScheme(WORDS, VALUES)),
         media=MediaSpec(max_pixels=4096, max_frames=4),
         questions={"iqa": "How is it?"},
         trained_on=[{"source": "first", "rows": 9, "mos_range": [0, 10], "higher_is_better": True}],
@@ -86,6 +87,11 @@ def test_settings_of_the_first_stage_reach_the_second(settle, tmp_path: Path) ->
     first = run(settle(**FIRST, **{"train.output_dir": tmp_path / "first"}))
     second = read_card(run(settle(**{"model.path": first, "train.max_steps": 1})))
     assert (second.levels, second.media) == (LevelScheme(WORDS, VALUES), MediaSpec(max_pixels=4096, max_frames=4))
+
+
+def test_an_unknown_readout_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"unknown readout 'level'; did you mean 'levels'.*readout\.kind"):
+        inherit(resolve_config([], ["--readout.kind", "level"]), ModelCard("nano"))
 
 
 def test_levels_that_do_not_fit_the_base_are_refused() -> None:

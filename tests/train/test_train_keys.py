@@ -218,10 +218,10 @@ def test_what_the_encoder_refuses_is_a_broken_item_as_in_scoring(settle, qwen: P
 
     labels = large_images(tmp_path / "odd", (80, 60), (80, 60), (1000, 2), (60, 80), (80, 80), (64, 64))
     changes = {**CHAT, "model.path": qwen, "data.train": labels}
-    output = run(settle(**changes, **{"train.max_bad_media": 1, "train.max_steps": 4}))
+    output = run(settle(**{**changes, "train.max_bad_media": 1, "train.max_steps": 4}))
     (reason,) = json.loads((output / "broken_media.json").read_text())
     assert "2.jpg" in reason and "aspect ratio" in reason
     (row,) = Scorer.from_pretrained(qwen, device="cpu", workers=0).stream([tmp_path / "odd" / "2.jpg"])
     assert row.error is not None and "aspect ratio" in row.error
     with pytest.raises(MediaError, match=r"2\.jpg.*aspect ratio"):
-        run(settle(**changes, **{"train.output_dir": tmp_path / "strict", "train.max_steps": 4}))
+        run(settle(**{**changes, "train.output_dir": tmp_path / "strict", "train.max_steps": 4}))
