@@ -203,7 +203,7 @@ def _card_of(model: Any, settings: EvaluationSettings) -> ModelCard:
         return model.card
     try:
         return read_card(model)
-    except CheckpointError:  # not downloaded yet, or no model: loading does the one or says the other
+    except CheckpointError:  # not downloaded yet, or no model: loading downloads it or raises
         return _load(model, settings).card
 
 

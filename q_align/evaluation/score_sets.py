@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from q_align.data.labels import Labels
-from q_align.evaluation.score_cache import ScoreCache, default_folder, item_key, model_fingerprint
+from q_align.evaluation.score_cache import ScoreCache, item_key, model_fingerprint, score_cache_folder
 from q_align.evaluation.settings import EvaluationSettings
 from q_align.log import log
 from q_align.tasks import TASKS
@@ -80,7 +80,7 @@ def open_cache(model: Any, scorer: Scorer, settings: EvaluationSettings) -> Scor
     folders = [locate(model)]
     if scorer.card.base and (folders[0] / "adapter_config.json").is_file():
         folders.append(locate(scorer.card.base))
-    folder = Path(str(settings.cache)) if settings.cache not in (None, True) else default_folder()
+    folder = Path(str(settings.cache)) if settings.cache not in (None, True) else score_cache_folder()
     return ScoreCache(folder, model_fingerprint(folders), score_settings(scorer, settings))
 
 

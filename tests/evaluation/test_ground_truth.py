@@ -108,7 +108,7 @@ def test_the_task_of_training_is_the_task_of_evaluation(
     rows = labels.read_text().splitlines()
     named.write_text("\n".join([f"{rows[0]},task", *(f"{row},iqa" for row in rows[1:])]) + "\n")
     two = save_model(tmp_path / "two", {"source": "named", "task": "iaa"})
-    assert evaluate_models([two], [named], settings=FRESH)[0]["task"] == "iqa", "a column says it"
+    assert evaluate_models([two], [named], settings=FRESH)[0]["task"] == "iqa", "the column decides"
 
 
 def test_models_of_different_tasks_on_one_set_are_an_error(labels: Path, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_training_rows_of_a_card_are_never_a_silent_test(
     command = ["evaluate", "--model", model, "--data", str(tmp_path / "card.yaml"), "--media-root", str(labels.parent)]
     assert main([*command, "--output", str(tmp_path / "out"), "--workers", "0", "--no-cache", "--resamples", "0"]) == 0
     found = json.loads((tmp_path / "out/metrics.json").read_text())
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     if found["n"] == 12:
-        assert found["training_rows"] == 8 and "8 rows are not a test of this model" in said.out
-        assert "8 of 12 rows are not a test of it" in said.err
+        assert found["training_rows"] == 8 and "8 rows are not a test of this model" in output.out
+        assert "8 of 12 rows are not a test of it" in output.err
     else:
         assert (found["n"], found["training_rows"]) == (4, 0)
 
