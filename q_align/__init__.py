@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from q_align.models.auto_classes import register_with_transformers
+
 __version__ = "0.1.0"
 
 _LAZY = {
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer, load_video
     from q_align.score.scorer import Scorer
     from q_align.types import Score
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,5 @@
-"""Text levels: how opinion scores become words, and how probabilities of words become scores.
+"""Text levels: how MOS become level words, and how probabilities of level words become scores. numpy only.
 
-Knows numbers and words; no tokenizer, no model, no data set. numpy only.
 Sources: Q-Align (Wu et al., ICML 2024), sections 3.2 (conversion) and 3.4 (inference); DeQA-Score (You et al.,
 CVPR 2025; soft labels).
 """
@@ -18,7 +17,7 @@ WORDS = ("excellent", "good", "fair", "poor", "bad")
 VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)
 # DeQA-Score's bounds on a scale 1..5: below this std, or beyond this error of the mean, two levels are better.
 MIN_STD, MAX_SHIFT = 0.2, 0.1
-# Numbers that can be said lie this many steps apart: 1.0, 1.1, ... 5.0.
+# Steps from the lowest to the highest number of a number answer: 1.0, 1.1, ... 5.0.
 STEPS = 40
 
 
@@ -26,7 +25,7 @@ STEPS = 40
 class LevelScheme:
     """K level words with their values, best first.
 
-    The level scale runs from min(values) to max(values); MOS are brought onto it (`to_scale`) before anything else.
+    The level scale runs from min(values) to max(values); MOS are mapped onto it (`to_scale`) before anything else.
 
     Raises:
         ConfigError: for fewer than two levels, repeated words, or values that do not strictly fall.
@@ -58,15 +57,24 @@ class LevelScheme:
         return self.values[0]
 
     def to_scale(self, mos: Any, mos_range: tuple[float, float], *, higher_is_better: bool = True) -> np.ndarray:
-        """MOS of a data set with range (min, max) -> the level scale, affinely; DMOS are turned round here, once."""
+        """MOS of a data set with range (min, max) -> the level scale, affinely; DMOS are reversed here."""
         low, high = mos_range
         share = (np.asarray(mos, dtype=np.float64) - low) / (high - low)
         if not higher_is_better:
             share = 1.0 - share
         return self.low + share * (self.high - self.low)
 
+    @property
+    def even(self) -> bool:
+        """Whether neighbouring values lie equally far apart."""
+        gaps = -np.diff(self.values)
+        return bool(np.allclose(gaps, gaps.mean(), rtol=1e-9, atol=0))
+
     def hard(self, mos: Any) -> Any:
-        """Index (0 = best) of the level of each MOS: K equal intervals over the scale, upper bounds included.
+        """Index (0 = best) of the level of each MOS; a MOS on a border belongs to the lower level.
+
+        Even values: K equal intervals over the scale (Q-Align). Uneven values: the nearest value, so that the label
+        agrees with the expected value as which a score is read.
 
         Args:
             mos: scalar or array on the level scale; values beyond its ends count as the end levels.
@@ -75,7 +83,12 @@ class LevelScheme:
         share = (np.asarray(mos, dtype=np.float64) - self.low) / (self.high - self.low)
         # ceil - 1 puts a MOS that sits on a border into the lower level, as L(s) = l_i for m_{i-1} < s <= m_i does.
         # 1e-9: range arithmetic leaves borders like 2.6 a rounding error above themselves.
-        step = np.clip(np.ceil(share * k - 1e-9).astype(int) - 1, 0, k - 1)
+        if self.even:
+            step = np.clip(np.ceil(share * k - 1e-9).astype(int) - 1, 0, k - 1)
+        else:
+            values = np.asarray(self.values[::-1])
+            borders = ((values[:-1] + values[1:]) / 2 - self.low) / (self.high - self.low)
+            step = np.searchsorted(borders, share - 1e-9, side="left")
         return k - 1 - step
 
     def linear(self, mos: Any) -> np.ndarray:
@@ -88,7 +101,7 @@ class LevelScheme:
         down = np.concatenate([gaps, [np.inf]])
         return np.clip(np.minimum(1 - (mos - values) / up, 1 + (mos - values) / down), 0.0, 1.0)
 
-    def soft(self, mos: Any, std: Any = None, *, method: str = "density") -> np.ndarray:
+    def soft(self, mos: Any, std: Any = None) -> np.ndarray:
         """Soft label (..., K) of a MOS and the standard deviation of its opinions, by the method of DeQA-Score.
 
         A Gaussian is read at the level values, p becomes alpha p + beta so that it sums to 1 and keeps the MOS as its
@@ -98,13 +111,10 @@ class LevelScheme:
         Args:
             mos: scalar or array on the level scale; clipped to its ends.
             std: the same shape, on the level scale.
-            method: "density" (the Gaussian at each value) or "interval" (its integral half-way to the neighbours).
 
         Raises:
-            ConfigError: for another method or a negative std.
+            ConfigError: for a negative std.
         """
-        if method not in ("density", "interval"):
-            raise ConfigError(f"soft label method is 'density' or 'interval', got {method!r}")
         values = np.asarray(self.values)
         mos = np.clip(np.asarray(mos, dtype=np.float64), self.low, self.high)
         std = np.broadcast_to(np.asarray(np.nan if std is None else std, dtype=np.float64), mos.shape)
@@ -117,11 +127,11 @@ class LevelScheme:
         # of exactly c makes both the same equation; a hair beside it lies the limit.
         centre = values.mean()
         beside = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
-        raw = (_density if method == "density" else _mass)(values, beside[..., None], sigma)
+        raw = _density(values, beside[..., None], sigma)
         raw = raw / raw.sum(-1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             alpha = (beside - centre) / (raw @ values - centre)
-        # Values with uneven gaps can ask for the Gaussian upside down; two levels say it better.
+        # Uneven values can ask for the Gaussian upside down; the two-level label is better there.
         usable = usable & np.isfinite(alpha) & (alpha > 0)
         alpha = np.where(usable, alpha, 1.0)[..., None]
         probs = np.maximum(alpha * raw + (1 - alpha) / len(values), 0.0)
@@ -151,35 +161,26 @@ class LevelScheme:
         """Expected value sum_k p_k v_k of level probabilities (..., K) -> (...), on the level scale."""
         return np.asarray(probs, dtype=np.float64) @ np.asarray(self.values)
 
-    def spread(self, probs: Any) -> Any:
+    def std(self, probs: Any) -> Any:
         """Standard deviation of the level distribution (..., K) -> (...), on the level scale."""
         probs = np.asarray(probs, dtype=np.float64)
         values = np.asarray(self.values)
         variance = probs @ values**2 - (probs @ values) ** 2
         return np.sqrt(np.maximum(variance, 0.0))
 
-    def numbers(self) -> list[str]:
-        """What a model that says numbers can say (loss `numeric`): STEPS + 1 texts in one format, lowest first."""
+    def number_texts(self) -> list[str]:
+        """The numbers that a model can answer in place of a level word: STEPS + 1 of one format, lowest first."""
         step = (self.high - self.low) / STEPS
         digits = next((d for d in range(8) if round(step, d) == round(step, 8)), 8)
         return [f"{self.low + i * step:.{digits}f}" for i in range(STEPS + 1)]
 
-    def say(self, mos: float) -> str:
-        """The nearest of `numbers` for a MOS on the level scale."""
+    def format_number(self, mos: float) -> str:
+        """The nearest of `number_texts` for a MOS on the level scale."""
         share = (min(max(float(mos), self.low), self.high) - self.low) / (self.high - self.low)
-        return self.numbers()[round(share * STEPS)]
+        return self.number_texts()[round(share * STEPS)]
 
 
 def _density(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     z = (values - mean) / std
     # Relative to the largest: far from every value all densities would underflow together.
     return np.exp(-0.5 * (z**2 - (z**2).min(-1, keepdims=True)))
-
-
-def _mass(values: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    from scipy.special import ndtr
-
-    half = -np.diff(values) / 2
-    upper = values + np.concatenate([half[:1], half])
-    lower = values - np.concatenate([half, half[-1:]])
-    return ndtr((upper - mean) / std) - ndtr((lower - mean) / std)

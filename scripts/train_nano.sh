@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the packaged weights of nano from nothing: generated media only, four stages, then float16 into the package.
-# bash scripts/train_nano.sh [OUT]; three and a half hours on one core by the rate of its steps. docs/nano.md holds the numbers.
+# bash scripts/train_nano.sh [OUT]; about three and a half hours on one core. Results: docs/nano.md.
 # PHOTOS=DIR names a folder of sharp photographs in place of the free ones that scripts/free_photos.sh fetches.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,7 +9,7 @@ out=${1:-runs/nano}
 q=.venv/bin/q-align
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Finished parts are kept, interrupted training goes on from its last checkpoint.
+# Finished parts are skipped; interrupted training resumes from its last checkpoint.
 photos=${PHOTOS:-$out/photos}
 [ -n "${PHOTOS:-}" ] || [ -d "$photos" ] || { rm -rf "$photos.part"; bash scripts/free_photos.sh "$photos.part"; mv "$photos.part" "$photos"; }
 [ -f "$out/data/labels.csv" ] || {

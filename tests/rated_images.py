@@ -58,7 +58,7 @@ class FakeScorer:
                 value=float(scheme.expect(probs)),
                 level=scheme.words[int(probs.argmax())],
                 probs=tuple(map(float, probs)),
-                std=float(scheme.spread(probs)),
+                std=float(scheme.std(probs)),
                 mass=0.9,
             )
 

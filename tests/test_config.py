@@ -10,7 +10,7 @@ import yaml
 from q_align.config.schema import RunConfig, resolve
 from q_align.errors import ConfigError
 
-# ablate.yaml is a plan of many runs; tests/test_ablation.py resolves each of them
+# ablate.yaml is a plan of many runs; tests/train/test_ablation.py resolves each of them
 CONFIGS_FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(p for p in CONFIGS_FOLDER.rglob("*.yaml") if p.stem != "ablate")
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log", "memory"],
-    ["levels", "tasks", "config.overrides", "config.files"],
-    ["config", "media", "losses.base", "metrics"],
-    ["data", "models", "losses", "synthetic", "train.checkpoints"],
+    ["types", "errors", "log"],
+    ["registry"],
+    ["hub", "levels", "tasks", "config.overrides", "config.files"],
+    ["config", "media", "losses", "metrics"],
+    ["readout"],
+    ["models"],
+    ["data", "synthetic", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
-        *("train.saving_trainer", "train.throughput"),
+        *("train.saving_trainer", "train.throughput", "train.global_batch"),
     ],
     ["score", "train.trainer"],
     ["train", "evaluation", "cluster"],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,20 +18,15 @@ VALUES = np.asarray(SCHEME.values)
 ODD = LevelScheme(words=("a", "b", "c"), values=(100.0, 30.0, 0.0))
 MOS = st.floats(1, 5)
 STD = st.floats(0, 3)
-METHOD = st.sampled_from(["density", "interval"])
 
 
-def reference(mos: float, std: float, method: str) -> list[float]:
+def reference(mos: float, std: float) -> list[float]:
     """DeQA-Score's soft label, one number after the other."""
     lower = min(4, max(1, math.floor(mos)))
     two = [(1 - (mos - lower) if k == lower else mos - lower if k == lower + 1 else 0.0) for k in (5, 4, 3, 2, 1)]
     if std < 0.2:
         return two
-    if method == "density":
-        raw = [math.exp(-((k - mos) ** 2) / (2 * std**2)) for k in (5, 4, 3, 2, 1)]
-    else:
-        phi = [0.5 * math.erfc(-(edge - mos) / std / math.sqrt(2)) for edge in (5.5, 4.5, 3.5, 2.5, 1.5, 0.5)]
-        raw = [a - b for a, b in itertools.pairwise(phi)]
+    raw = [math.exp(-((k - mos) ** 2) / (2 * std**2)) for k in (5, 4, 3, 2, 1)]
     total, first = sum(raw), sum(p * k for p, k in zip(raw, (5, 4, 3, 2, 1)))
     # alpha * total + 5 beta = 1, alpha * first + 15 beta = mos
     alpha = (mos - 3) / (first - 3 * total)
@@ -41,46 +36,44 @@ def reference(mos: float, std: float, method: str) -> list[float]:
     return probs if abs(sum(p * k for p, k in zip(probs, (5, 4, 3, 2, 1))) - mos) <= 0.1 + 1e-9 else two
 
 
-@given(MOS.filter(lambda m: abs(m - 3) > 1e-3), STD, METHOD)
-@example(1.9, 0.25, "density").via("a shift of 0.1 to the last digit")
-@example(4.1, 0.25, "density").via("the same on the other side")
+@given(MOS.filter(lambda m: abs(m - 3) > 1e-3), STD)
+@example(1.9, 0.25).via("a shift of 0.1 to the last digit")
+@example(4.1, 0.25).via("the same on the other side")
 @settings(max_examples=300, deadline=None)
-def test_soft_equals_slow_reference(mos: float, std: float, method: str) -> None:
-    expected = reference(mos, std, method)
-    found = SCHEME.soft(mos, std, method=method)
+def test_soft_equals_slow_reference(mos: float, std: float) -> None:
+    expected = reference(mos, std)
+    found = SCHEME.soft(mos, std)
     if abs(std - 0.2) > 1e-9:  # at the rule's own border rounding decides
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@given(MOS, STD, METHOD)
+@given(MOS, STD)
 @settings(max_examples=300, deadline=None)
-def test_soft_is_a_distribution_that_keeps_its_mean(mos: float, std: float, method: str) -> None:
-    probs = SCHEME.soft(mos, std, method=method)
+def test_soft_is_a_distribution_that_keeps_its_mean(mos: float, std: float) -> None:
+    probs = SCHEME.soft(mos, std)
     assert probs.min() >= 0
     assert abs(probs.sum() - 1) < 1e-12
     clipped = bool((probs == 0).any())
     assert abs(SCHEME.expect(probs) - mos) <= (0.1 if clipped else 1e-6) + 1e-8
 
 
-@given(MOS, STD, METHOD)
+@given(MOS, STD)
 @settings(max_examples=300, deadline=None)
-def test_soft_is_symmetric(mos: float, std: float, method: str) -> None:
-    np.testing.assert_allclose(
-        SCHEME.soft(6 - mos, std, method=method), SCHEME.soft(mos, std, method=method)[::-1], atol=1e-5
-    )
+def test_soft_is_symmetric(mos: float, std: float) -> None:
+    np.testing.assert_allclose(SCHEME.soft(6 - mos, std), SCHEME.soft(mos, std)[::-1], atol=1e-5)
 
 
-@given(MOS, METHOD)
+@given(MOS)
 @settings(deadline=None)
-def test_soft_tends_to_two_levels(mos: float, method: str) -> None:
+def test_soft_tends_to_two_levels(mos: float) -> None:
     for std in (0.19, 1e-3, 0.0, None, float("nan")):
-        np.testing.assert_array_equal(SCHEME.soft(mos, std, method=method), SCHEME.linear(mos))
+        np.testing.assert_array_equal(SCHEME.soft(mos, std), SCHEME.linear(mos))
 
 
-@given(st.floats(0, 100), STD, METHOD)
+@given(st.floats(0, 100), STD)
 @settings(deadline=None)
-def test_soft_of_uneven_values(mos: float, std: float, method: str) -> None:
-    probs = ODD.soft(mos, 25 * std, method=method)
+def test_soft_of_uneven_values(mos: float, std: float) -> None:
+    probs = ODD.soft(mos, 25 * std)
     assert probs.min() >= 0
     assert abs(probs.sum() - 1) < 1e-12
     assert abs(ODD.expect(probs) - mos) <= 2.5 + 1e-6  # 0.1 on a scale of length 4
@@ -124,6 +117,67 @@ def test_hard_borders_belong_to_the_lower_level() -> None:
     )
 
 
+RANGES = [(1, 5), (1, 10), (0, 100), (0, 10), (0, 1), (0, 94), (1, 100), (0, 5), (1, 9), (1, 7), (-1, 1), (0.5, 9.5)]
+
+
+@pytest.mark.parametrize("mos_range", RANGES)
+def test_rounding_leaves_borders_in_the_lower_level(mos_range: tuple[float, float]) -> None:
+    """MOS 6.4 in 1..10 comes onto the level scale as 3.4000000000000004: still fair."""
+    low, high = map(Fraction, mos_range)
+    for k in range(1, 5):
+        border = float(low + (high - low) * k / 5)
+        mos = SCHEME.to_scale([border, border + 1e-6 * float(high - low)], mos_range)
+        assert SCHEME.hard(mos).tolist() == [5 - k, 4 - k], border
+
+
+def old_hard(scheme: LevelScheme, mos: np.ndarray) -> np.ndarray:
+    """K equal intervals, whatever the values (Q-Align)."""
+    k = len(scheme.words)
+    step = np.ceil((mos - scheme.low) / (scheme.high - scheme.low) * k - 1e-9).astype(int) - 1
+    return k - 1 - np.clip(step, 0, k - 1)
+
+
+@given(
+    st.integers(2, 9), st.floats(-100, 100), st.floats(1e-2, 50), st.lists(st.floats(-10, 110), min_size=1, max_size=40)
+)
+def test_hard_of_even_values_is_equal_intervals(k: int, low: float, gap: float, percent: list[float]) -> None:
+    """Also of values whose gaps differ by rounding."""
+    scheme = LevelScheme(words=tuple(map(str, range(k))), values=tuple(low + gap * i for i in reversed(range(k))))
+    assert scheme.even
+    mos = low + np.array([*percent, *np.linspace(0, 100, 20 * k + 1)]) / 100 * gap * (k - 1)
+    np.testing.assert_array_equal(scheme.hard(mos), old_hard(scheme, mos))
+
+
+def uneven(gaps: list[float]) -> LevelScheme:
+    values = np.cumsum([0, *gaps])[::-1]
+    return LevelScheme(words=tuple(map(str, range(len(values)))), values=tuple(values))
+
+
+SCHEMES = st.lists(st.floats(0.1, 30), min_size=1, max_size=7).map(uneven)
+
+
+def test_hard_of_uneven_values_by_hand() -> None:
+    scheme = LevelScheme(values=(10, 4, 3, 2, 1))
+    assert not scheme.even
+    mos = [10.0, 7.01, 7.0, 4.0, 3.51, 3.5, 3.0, 2.5, 1.5, 1.0, 0.0, 11.0]
+    assert scheme.hard(mos).tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 4, 0]
+    assert scheme.words[int(scheme.hard(4.0))] == "good"
+
+
+@given(SCHEMES)
+def test_the_value_of_a_level_is_of_that_level(scheme: LevelScheme) -> None:
+    assert scheme.hard(scheme.values).tolist() == list(range(len(scheme.words)))
+
+
+@given(SCHEMES, st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_hard_of_uneven_values_is_the_nearest_value(scheme: LevelScheme, shares: list[float]) -> None:
+    mos = scheme.low + np.array(shares) * (scheme.high - scheme.low)
+    if not scheme.even:
+        distance = np.abs(mos[:, None] - np.array(scheme.values))
+        chosen = distance[np.arange(len(mos)), scheme.hard(mos)]
+        assert (chosen <= distance.min(1) + 1e-8 * (scheme.high - scheme.low)).all()
+
+
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=12).filter(any))
 def test_votes_keep_the_mean_opinion(votes: list[int]) -> None:
     shares = SCHEME.from_votes(votes)
@@ -145,10 +199,10 @@ def test_to_scale_turns_dmos_round() -> None:
     np.testing.assert_allclose(SCHEME.to_scale([0, 25, 100], (0, 100), higher_is_better=False), [5, 4, 1])
 
 
-def test_spread_is_the_standard_deviation() -> None:
+def test_std_of_a_level_distribution() -> None:
     probs = np.array([0.5, 0, 0, 0, 0.5])
-    assert SCHEME.spread(probs) == pytest.approx(2.0)
-    assert SCHEME.spread(np.eye(5)) == pytest.approx(np.zeros(5), abs=1e-9)
+    assert SCHEME.std(probs) == pytest.approx(2.0)
+    assert SCHEME.std(np.eye(5)) == pytest.approx(np.zeros(5), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +223,20 @@ def test_bad_schemes_are_refused(words: tuple, values: tuple, problem: str) -> N
 def test_bad_opinions_are_refused() -> None:
     with pytest.raises(ConfigError, match="std of opinions must be >= 0, got -1"):
         SCHEME.soft([3.0, 2.0], [0.5, -1.0])
-    with pytest.raises(ConfigError, match="'density' or 'interval', got 'normal'"):
-        SCHEME.soft(3.0, 0.5, method="normal")
     with pytest.raises(ConfigError, match="at least two bins"):
         SCHEME.from_votes([7])
     with pytest.raises(ConfigError, match="not all zero"):
         SCHEME.from_votes([[1, 2], [0, 0]])
+
+
+def test_number_texts_by_hand() -> None:
+    assert SCHEME.number_texts()[:3] == ["1.0", "1.1", "1.2"]
+    assert SCHEME.number_texts()[-1] == "5.0"
+    assert LevelScheme(words=("yes", "no"), values=(100, 0)).number_texts()[:2] == ["0.0", "2.5"]
+    assert [SCHEME.format_number(mos) for mos in (5.2, 3.449, 1.0, 0.0)] == ["5.0", "3.4", "1.0", "1.0"]
+
+
+@given(MOS)
+def test_the_nearest_number_is_near(mos: float) -> None:
+    assert abs(float(SCHEME.format_number(mos)) - mos) <= 0.05 + 1e-9
+    assert SCHEME.format_number(mos) in SCHEME.number_texts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from q_align.cli.allocator import tune_for_scoring
 from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
 
 
@@ -31,6 +32,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from q_align.evaluation.calibrate_model import calibrate_model
 
+    tune_for_scoring(args.device)
     found = calibrate_model(
         args.model,
         args.data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from q_align.cli.allocator import tune_for_scoring
 from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
 
 
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from q_align.evaluation.thresholds import check_thresholds, parse_thresholds
     from q_align.media import Limits
 
+    tune_for_scoring(args.device)
     thresholds = parse_thresholds(args.fail_under)  # before hours of scoring
     limits = {"limits": Limits(allow_urls=True)} if args.allow_urls else {}
     settings = EvaluationSettings(

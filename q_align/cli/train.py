@@ -8,7 +8,8 @@ import signal
 import sys
 from typing import Any
 
-from q_align.cli.options import add_config
+from q_align.cli.allocator import tune_for_training
+from q_align.cli.options import add_config, add_offline
 
 
 def add_parser(commands: Any) -> None:
@@ -21,6 +22,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_config(parser)
+    add_offline(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from q_align.config.schema import resolve
 
     config = resolve(args.config, args.overrides)
+    tune_for_training(recompute=bool(config.train.checkpointing))
     from q_align.train.run import run as train
     from q_align.train.terminate import TerminatedError
 

@@ -1,4 +1,4 @@
-"""The order in which media are shown: one permutation per epoch, fixed by (seed, epoch). Knows no media."""
+"""The order in which rows are visited: one permutation per epoch, fixed by (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch.utils.data import Sampler
 
 
 class EpochSampler(Sampler[int]):
-    """Every row once per epoch, as `draw = epoch * n + index` (see `q_align.data.rated_dataset.RatedDataset`)."""
+    """Every row once per epoch, as `index = visit * n + row`, with `visit` the number of earlier visits to the row.
+
+    The visit seeds the augmentation and the question of an item (see `q_align.data.rated_dataset.RatedDataset`).
+    """
 
     def __init__(self, n: int, *, seed: int) -> None:
         self.n = n
@@ -23,5 +26,5 @@ class EpochSampler(Sampler[int]):
         return self.n
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
-        return iter((self.epoch * self.n + order).tolist())
+        rows = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
+        return iter((self.epoch * self.n + rows).tolist())

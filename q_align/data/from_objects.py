@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ import pyarrow as pa
 from PIL import Image
 
 from q_align.data.columns import media_column
-from q_align.data.label_files import read_labels
+from q_align.data.label_files import labels_from_table
 from q_align.data.labels import Labels
-from q_align.data.table_files import from_records, write_table
+from q_align.data.table_files import from_records
 from q_align.errors import LabelError
 
 SOURCE = "data"
@@ -45,7 +44,7 @@ def labels_from(
         media_root: folder of relative paths; default: the working directory.
         image_folder: where images from memory are written; default: the user's cache folder (`q_align/images`).
         source: name of the data set.
-        options: `task`, `mos_range`, `higher_is_better`, `scheme`, `taught` of `read_labels`.
+        options: `task`, `mos_range`, `higher_is_better` of `read_labels`.
 
     Raises:
         LabelError: for another kind of object, missing columns, and values that are no labels; names the row.
@@ -56,13 +55,8 @@ def labels_from(
     table = table.append_column(items.name, pa.array(paths, pa.large_string()))
     if "id" not in table.column_names and any(not isinstance(item, (str, os.PathLike)) for item in items.values):
         table = table.append_column("id", pa.array([_name(i, p) for i, p in zip(items.values, paths)]))
-    with tempfile.TemporaryDirectory() as scratch:  # `read_labels` is the only reader
-        file = Path(scratch) / f"{source}.parquet"
-        write_table(table, file)
-        try:
-            return read_labels(file, source=source, media_root="." if media_root is None else media_root, **options)
-        except LabelError as error:
-            raise LabelError(str(error).replace(str(file), source)) from None
+    root = "." if media_root is None else media_root
+    return labels_from_table(table, source, source=source, media_root=root, **options)
 
 
 def image_cache_folder() -> Path:

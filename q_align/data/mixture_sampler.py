@@ -1,4 +1,4 @@
-"""Several labelled sets as one: how often each is drawn in an epoch, and in which order. Knows sizes, no media.
+"""Several labelled sets as one: how often each is visited in an epoch, and in which order.
 
 The order is a pure function of (seed, epoch), the same in every process and after every restart; processes take whole
 batches of it in turn. Temperature as in multilingual pre-training (Conneau & Lample, NeurIPS 2019, section 3.1).
@@ -14,26 +14,26 @@ from q_align.data.epoch_sampler import EpochSampler
 from q_align.errors import ConfigError
 
 
-def counts(
+def epoch_counts(
     sizes: Sequence[int],
     *,
     weights: Sequence[float] | None = None,
     caps: Sequence[int | None] | None = None,
     temperature: float = 1.0,
 ) -> list[int]:
-    """Media of each set in one epoch.
+    """Rows of each set that one epoch visits.
 
-    A set of n media with weight w counts as w n media; together they make the length of the epoch. The share of a set
-    goes with w n^temperature: 1 leaves sizes as they are, towards 0 all sets of one weight are drawn alike.
+    A set of n rows with weight w counts as w n rows; together they make the length of the epoch. The share of a set
+    goes with w n^temperature: 1 leaves sizes as they are; towards 0 all sets of one weight are visited equally often.
 
     Args:
-        sizes: media of each set.
-        weights: 1 for each set unless given; 2 shows every medium twice per epoch, 0.5 half of them.
-        caps: at most so many media of a set per epoch, whatever its share; None for no cap.
+        sizes: rows of each set.
+        weights: 1 for each set unless given; 2 visits every row twice per epoch, 0.5 half of them.
+        caps: most rows of a set per epoch, whatever its share; None for no cap.
         temperature: of the sizes, 0 to 1.
 
     Raises:
-        ConfigError: for weights, caps or a temperature that make no sense.
+        ConfigError: for weights or caps that are not positive, or a temperature outside 0 to 1.
     """
     caps = list(caps) if caps is not None else [None] * len(sizes)
     weight = np.asarray(weights if weights is not None else [1.0] * len(sizes), dtype=np.float64)
@@ -45,90 +45,54 @@ def counts(
         raise ConfigError(f"data.temperature must lie in 0..1, got {temperature}")
     size = np.array([min(n, cap or n) for n, cap in zip(sizes, caps)], dtype=np.float64)
     share = weight * size**temperature
-    drawn = (weight * size).sum() * share / share.sum()
-    return [min(max(1, round(d)), cap or round(d) + 1) for d, cap in zip(drawn, caps)]
+    counts = (weight * size).sum() * share / share.sum()
+    return [min(max(1, round(count)), cap or round(count) + 1) for count, cap in zip(counts, caps)]
 
 
-class Mixture(EpochSampler):
-    """The media of several sets, which lie one after the other in one data set.
+class MixtureSampler(EpochSampler):
+    """The rows of several sets, which lie one after the other in one data set.
 
-    Each set is an endless stream of permutations of its media, and an epoch takes the next `count` of it: whatever the
-    weights, every medium of a set is seen equally often in the long run. The permutation's number is the turn of the
-    draw (`draw = turn * n + index`): a medium that is shown twice in an epoch is shown with two crops and questions.
+    Each set is an endless stream of permutations of its rows, and an epoch takes the next `count` of it: whatever the
+    weights, every row of a set is visited equally often in the long run. The permutation's number is the visit
+    (`index = visit * n + row`): a row that is visited twice in an epoch is shown with two crops and questions.
     """
 
     def __init__(
-        self, sizes: Sequence[int], drawn: Sequence[int], *, seed: int, kinds: np.ndarray | None = None
+        self, sizes: Sequence[int], counts: Sequence[int], *, seed: int, tasks: np.ndarray | None = None
     ) -> None:
         """Args:
-        sizes: media of each set.
-        drawn: media taken of each set in one epoch.
+        sizes: rows of each set.
+        counts: rows of each set that one epoch visits.
         seed: of all permutations.
-        kinds: (n,) task of each medium; every stretch of the order then holds the tasks in the proportions of the
-            epoch, to within one medium each. None: chance decides.
+        tasks: (n,) task of each row; every stretch of the order then holds the tasks in the proportions of the
+            epoch, to within one row each. None: chance decides.
         """
         super().__init__(sum(sizes), seed=seed)
-        self.sizes, self.drawn, self.kinds = list(sizes), list(drawn), kinds
+        self.sizes, self.counts, self.tasks = list(sizes), list(counts), tasks
 
     def __len__(self) -> int:
-        return sum(self.drawn)
+        return sum(self.counts)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        draws = np.concatenate([self._of(number) for number in range(len(self.sizes))])
-        draws = draws[rng.permutation(len(draws))]
-        if self.kinds is not None:
-            kind = np.asarray(self.kinds)[draws % self.n]
-            place = np.empty(len(draws))
-            for one in np.unique(kind):
-                mine = np.flatnonzero(kind == one)
-                place[mine] = (np.arange(len(mine)) + rng.random()) / len(mine)
-            draws = draws[place.argsort(kind="stable")]
-        return iter(draws.tolist())
+        indices = np.concatenate([self._indices_of(number) for number in range(len(self.sizes))])
+        indices = indices[rng.permutation(len(indices))]
+        if self.tasks is not None:
+            tasks = np.asarray(self.tasks)[indices % self.n]
+            place = np.empty(len(indices))
+            for task in np.unique(tasks):
+                own = np.flatnonzero(tasks == task)
+                place[own] = (np.arange(len(own)) + rng.random()) / len(own)
+            indices = indices[place.argsort(kind="stable")]
+        return iter(indices.tolist())
 
-    def _of(self, number: int) -> np.ndarray:
-        """The draws that this epoch takes from the stream of one set."""
-        size, count = self.sizes[number], self.drawn[number]
+    def _indices_of(self, number: int) -> np.ndarray:
+        """What this epoch takes from the stream of one set."""
+        size, count = self.sizes[number], self.counts[number]
         places = np.arange(self.epoch * count, (self.epoch + 1) * count)
-        turns, within = np.divmod(places, size)
+        visits, within = np.divmod(places, size)
         rows = np.empty(count, dtype=np.int64)
-        for turn in np.unique(turns):
-            order = np.random.default_rng((self.seed, number, int(turn))).permutation(size)
-            rows[turns == turn] = order[within[turns == turn]]
-        return turns * self.n + sum(self.sizes[:number]) + rows
-
-
-class LengthGroupedSampler(EpochSampler):
-    """The draws of another order, with media of like size in one batch: less padding.
-
-    Within a window of some batches the draws are sorted by size and cut into batches, and the batches are mixed; what a
-    batch holds together changes from epoch to epoch.
-    """
-
-    def __init__(self, draws: EpochSampler, sizes: np.ndarray, *, batch: int, seed: int, window: int = 32) -> None:
-        """Args:
-        draws: the order of single rows.
-        sizes: (n,) size of each row, in whatever unit the padding grows with.
-        batch: rows of one batch of one process.
-        window: batches among which rows are exchanged.
-        """
-        super().__init__(draws.n, seed=seed)
-        self.draws, self.cost, self.batch, self.window = draws, np.asarray(sizes), batch, window
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.draws.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.draws)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng((self.seed, self.epoch))
-        order = np.fromiter(self.draws, dtype=np.int64)
-        whole = len(order) // self.batch * self.batch
-        batches: list[np.ndarray] = []
-        for start in range(0, whole, self.window * self.batch):
-            piece = order[start : min(whole, start + self.window * self.batch)]
-            piece = piece[self.cost[piece % self.n].argsort(kind="stable")].reshape(-1, self.batch)
-            batches += list(piece[rng.permutation(len(piece))])
-        return iter(np.concatenate([*batches, order[whole:]]).tolist())
+        for visit in np.unique(visits):
+            order = np.random.default_rng((self.seed, number, int(visit))).permutation(size)
+            rows[visits == visit] = order[within[visits == visit]]
+        return visits * self.n + sum(self.sizes[:number]) + rows

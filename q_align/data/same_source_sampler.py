@@ -1,8 +1,4 @@
-"""The order of media for pairwise losses: runs of one source, so that every batch holds media that can be compared.
-
-Reorders any other order (`q_align.data.epoch_sampler`), whatever it draws how often.
-Knows which group each row belongs to.
-"""
+"""Batches of rows of one source, for pairwise losses: every batch holds rows that can be compared."""
 
 from __future__ import annotations
 
@@ -11,49 +7,43 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from q_align.data.epoch_sampler import EpochSampler
-from q_align.errors import ConfigError
 
 
 class SameSourceBatchSampler(EpochSampler):
-    """The draws of another order, in runs of one source; fixed by (seed, epoch), the same in every process.
+    """The indices of another sampler, in batches of one source; fixed by (seed, epoch), the same in every process.
 
-    Each source's draws stay in their order and are cut into runs of `run`; the runs are mixed. What is left over of
-    each source (fewer than `run` draws) comes last, so that batches of `run` draws never straddle two runs. Several
-    processes that take whole batches in turn each see batches of one source.
+    Each source's indices stay in their order and are cut into batches; the batches are shuffled. The remainder of each
+    source (fewer than `batch_size` indices) comes last, so that whole batches hold one source. Several processes that
+    take whole batches in turn each see batches of one source.
     """
 
-    def __init__(self, draws: EpochSampler, sources: Sequence[int] | np.ndarray, *, run: int, seed: int) -> None:
+    def __init__(self, base: EpochSampler, sources: Sequence[int] | np.ndarray, *, batch_size: int, seed: int) -> None:
         """Args:
-        draws: the order of single rows.
+        base: gives the indices.
         sources: (n,) source of each row.
-        run: draws of one source in a row: the batch size of one process.
-        seed: of the order of the runs.
-
-        Raises:
-            ConfigError: when a run holds no pair.
+        batch_size: indices of one source in a row, see `q_align.data.samplers.source_batch_size`.
+        seed: of the order of the batches.
         """
-        if run < 2:
-            raise ConfigError(f"a pairwise loss compares media of one batch; train.batch_size must be >= 2, got {run}")
-        super().__init__(len(draws), seed=seed)
-        self.draws = draws
+        super().__init__(len(base), seed=seed)
+        self.base = base
         self.sources = np.asarray(sources)
-        self.run = run
+        self.batch_size = batch_size
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-        self.draws.set_epoch(epoch)
+        self.base.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.draws)
+        return len(self.base)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = np.fromiter(self.draws, dtype=np.int64)
-        source = self.sources[order % len(self.sources)]
-        runs, rest = [], []
-        for one in np.unique(source):
-            mine = order[source == one]
-            whole = len(mine) // self.run * self.run
-            runs += list(mine[:whole].reshape(-1, self.run))
-            rest.append(mine[whole:])
-        return iter(np.concatenate([*(runs[i] for i in rng.permutation(len(runs))), *rest]).tolist())
+        indices = np.fromiter(self.base, dtype=np.int64)
+        sources = self.sources[indices % len(self.sources)]
+        batches, rest = [], []
+        for source in np.unique(sources):
+            own = indices[sources == source]
+            whole = len(own) // self.batch_size * self.batch_size
+            batches += list(own[:whole].reshape(-1, self.batch_size))
+            rest.append(own[whole:])
+        return iter(np.concatenate([*(batches[i] for i in rng.permutation(len(batches))), *rest]).tolist())

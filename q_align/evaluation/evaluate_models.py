@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from q_align.data.open_dataset import SOURCES
+from q_align.data.dataset_card import SOURCES
 from q_align.errors import CheckpointError, ConfigError
 from q_align.evaluation.environment import environment
 from q_align.evaluation.matrix import write_matrix

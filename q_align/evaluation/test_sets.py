@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from q_align.data.dataset_card import DatasetCard
 from q_align.data.from_objects import labels_from
-from q_align.data.labels import Labels
-from q_align.data.open_dataset import check_media, open_for_test, parse_spec
-from q_align.data.votes import mean_and_std, read_votes
+from q_align.data.labels import Labels, LevelLabels
+from q_align.data.media_files import check_media
+from q_align.data.open_dataset import open_for_test, parse_spec
 from q_align.errors import ConfigError
 from q_align.evaluation.settings import EvaluationSettings
 from q_align.levels import LevelScheme
@@ -64,10 +63,10 @@ def open_test_set(
         text, spec = str(data), parse_spec(data)
         roots = {"media_root": media_root, "labels_root": settings.labels_root}
         # range and direction are decided and logged by `ground_truth`, for all models together
-        labels = open_for_test(data, split=settings.split, **roots, **declared, taught=_trained_ranges(cards))
+        labels = open_for_test(data, split=settings.split, **roots, **declared)
     else:
         if not isinstance(data, Labels):
-            data = labels_from(data, media_root=media_root, **declared, taught=_trained_ranges(cards))
+            data = labels_from(data, media_root=media_root, **declared)
         labels, text = _rows(data, settings.split), data.source
     if settings.split is None and set(labels.column("split")) == {"test"}:
         log.info("%s: evaluating the rows of split 'test' (--split all takes every row)", labels.source)
@@ -132,33 +131,14 @@ def training_rows(test: TestSet, card: ModelCard, settings: EvaluationSettings) 
     return 0 if named else len(labels)  # koniq_test.csv beside koniq_train.csv
 
 
-def on_levels(labels: Labels, truth: GroundTruth, scheme: LevelScheme) -> Labels:
+def on_levels(labels: Labels, truth: GroundTruth, scheme: LevelScheme) -> LevelLabels:
     """The labels with MOS, std and votes on these levels, by this range, direction and task."""
-    table, old = labels.table, labels.scheme
-    moved = truth.mos_range != labels.mos_range or truth.higher_is_better != labels.higher_is_better
-    if moved or scheme != old:
-        raw = labels.column("raw_mos").astype(np.float64)
-        width = labels.mos_range[1] - labels.mos_range[0]
-        wide = truth.mos_range[1] - truth.mos_range[0]
-        std = labels.column("std").astype(np.float64) * (width / (old.high - old.low))
-        if {"votes", "raw_votes"} <= set(table.column_names):
-            votes = read_votes(pa.table({"votes": table.column("raw_votes")}), Path(labels.source))
-            shares = scheme.from_votes(votes if truth.higher_is_better else votes[:, ::-1])
-            flat = pa.array(shares.ravel())
-            table = _put(table, "votes", pa.FixedSizeListArray.from_arrays(flat, len(scheme.words)))
-            # what was computed from the votes moves with the range that their marks are spread over
-            mean, spread = mean_and_std(votes, labels.mos_range)
-            raw = truth.mos_range[0] + (raw - labels.mos_range[0]) * (wide / width) if np.allclose(raw, mean) else raw
-            std = std * (wide / width) if np.allclose(std, spread) else std
-        mos = scheme.to_scale(raw, truth.mos_range, higher_is_better=truth.higher_is_better)
-        std = std * ((scheme.high - scheme.low) / wide)
-        for name, values in (("raw_mos", raw), ("mos", mos), ("std", std)):
-            table = _put(table, name, pa.array(values, mask=np.isnan(values)))
+    labels = replace(labels.with_range(truth.mos_range), higher_is_better=truth.higher_is_better)
     if truth.task is not None:
-        table = _put(table, "task", pa.array([truth.task] * len(labels), pa.large_string()))
-    return replace(
-        labels, table=table, mos_range=truth.mos_range, higher_is_better=truth.higher_is_better, scheme=scheme
-    )
+        tasks = pa.array([truth.task] * len(labels), pa.large_string())
+        place = labels.table.column_names.index("task")
+        labels = replace(labels, table=labels.table.set_column(place, "task", tasks))
+    return labels.on(scheme)
 
 
 def _range(
@@ -227,20 +207,7 @@ def _task(
     return every.pop(), f"the training of {next(iter(tasks))}"
 
 
-def _trained_ranges(cards: Mapping[str, ModelCard]) -> dict[str, dict[str, Any]]:
-    """Data set -> MOS range of the first model that was trained on it; rows beyond it are evaluated, too."""
-    known: dict[str, dict[str, Any]] = {}
-    for card in cards.values():
-        last = {str(e["source"]): {"mos_range": tuple(e["mos_range"])} for e in card.trained_on if e.get("mos_range")}
-        known = last | known
-    return known
-
-
 def _rows(labels: Labels, split: str | None) -> Labels:
     if split is None:
         return labels.split("test") if "test" in set(labels.column("split")) else labels
     return labels if split == "all" else labels.split(split)
-
-
-def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)

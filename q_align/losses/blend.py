@@ -1,30 +1,24 @@
-"""Several losses at once: a weighted sum, with every part still visible by name.
-
-Knows tensors only.
-"""
+"""Several losses at once: a weighted sum, with every part still visible by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from q_align.losses.base import Loss, Prediction, Targets
 
 
-def blend(losses: Mapping[str, Loss], weights: Mapping[str, float]) -> Loss:
-    """The weighted terms of all losses; their sum is what is minimised.
+def blend(losses: Sequence[Loss], weights: Mapping[str, float]) -> Loss:
+    """The weighted terms of all losses; their sum is minimised.
 
     Args:
-        losses: name -> loss.
-        weights: name -> factor of all its terms.
+        losses: that are added up.
+        weights: name of a loss -> factor of its terms.
     """
 
     def blended(prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-        return {
-            term: weights[name] * value
-            for name, loss in losses.items()
-            for term, value in loss(prediction, targets).items()
-        }
+        return {term: weights[one.name] * value for one in losses for term, value in one(prediction, targets).items()}
 
-    return blended
+    needs = tuple(dict.fromkeys(need for one in losses for need in one.needs))
+    return Loss("blend", blended, needs, max(one.group_size for one in losses))

@@ -88,7 +88,7 @@ def _precision() -> str:
     """bf16 where the device has instructions for it; emulating it is slower than fp32."""
     import torch
 
-    from q_align.models.quantize import has_instructions
+    from q_align.models.device import has_instructions
 
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

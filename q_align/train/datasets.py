@@ -14,18 +14,20 @@ import numpy as np
 from q_align.config.schema import DataConfig, RunConfig, SetConfig
 from q_align.data.frame_cache import FrameCache
 from q_align.data.labels import Labels
+from q_align.data.media_files import check_media
+from q_align.data.mos_range import log_range
 from q_align.data.open_dataset import open_dataset
 from q_align.errors import ConfigError, LabelError
 from q_align.log import log
 from q_align.media import open_frames
-from q_align.media.packed import file_of
 
 
 def open_sets(config: RunConfig) -> tuple[list[Labels], list[Labels]]:
     """Training rows of every set, and the validation rows of those that have some.
 
     Raises:
-        LabelError: when labels cannot be read, a split is empty, or a medium is missing.
+        LabelError: when labels cannot be read, or a split is empty.
+        MediaError: when an image or a video is missing.
     """
     training, validation = [], []
     for entry in config.sets():
@@ -39,7 +41,7 @@ def open_sets(config: RunConfig) -> tuple[list[Labels], list[Labels]]:
             # scores of two sets under one name would overwrite each other
             raise ConfigError(f"two sets are called {name!r}; give them names of their own (data.sets[].source)")
     for labels in (*training, *validation):
-        check_media(labels)
+        check_media(labels, every=True)
     return training, validation
 
 
@@ -74,20 +76,6 @@ def split(labels: Labels, *, val_share: float, seed: int) -> tuple[Labels, Label
     return train.select(np.flatnonzero(~held)), train.select(np.flatnonzero(held))
 
 
-def check_media(labels: Labels) -> None:
-    """Every file must be there before the first step: a run must not end after hours at a missing file.
-
-    Raises:
-        LabelError: names the first missing one and counts the others.
-    """
-    files = {path: file_of(path) for path in labels.column("media")}
-    there = {file: file.exists() for file in set(files.values())}  # the media of a pack share a few files
-    missing = [path for path, file in files.items() if not there[file]]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise LabelError(f"{labels.source}: no such file {missing[0]}{more}; check data.media_root")
-
-
 def reader(data: DataConfig, *, training: bool) -> Callable[..., Any] | None:
     """What opens media, where that is not `open_frames`: with a cache, or at a reduced scale (training rows only)."""
     read = FrameCache(data.cache, open_frames) if data.cache else None
@@ -102,4 +90,6 @@ def _open(entry: SetConfig, config: RunConfig) -> Labels:
         "higher_is_better": entry.higher_is_better,
     }
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return open_dataset(entry.labels, media_root=entry.media_root, scheme=config.scheme(), **options)
+    labels = open_dataset(entry.labels, media_root=entry.media_root, **options)
+    log_range(labels)
+    return labels

@@ -18,19 +18,18 @@ from q_align.config.schema import RunConfig
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.image_header import pixel_counts
 from q_align.data.labels import Labels
-from q_align.data.mixture_sampler import LengthGroupedSampler, Mixture, counts
-from q_align.data.rated_dataset import Asking, RatedDataset
-from q_align.data.same_source_sampler import SameSourceBatchSampler
-from q_align.errors import require
+from q_align.data.mixture_sampler import epoch_counts
+from q_align.data.rated_dataset import Augmentation, RatedDataset, source_groups
+from q_align.data.samplers import build_sampler, source_batch_size
+from q_align.errors import ConfigError, require
 from q_align.log import log
-from q_align.losses import answer_of, get_loss, is_pairwise
-from q_align.memory import keep_freed_memory, return_freed_memory
+from q_align.losses import check_offers, get_loss, losses_of
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import FILE, ModelCard
+from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
-from q_align.models.numeric import ANSWERS, NUMBERS
 from q_align.models.parts import freeze, part_of
-from q_align.models.quantize import check_precision, warn_of_software
+from q_align.readout import ReadoutSpec
 from q_align.train.average import average
 from q_align.train.checkpoints import ends, metric_of, ranked, stage
 from q_align.train.datasets import open_sets, reader, split
@@ -40,6 +39,8 @@ from q_align.train.sharding import check_started, plain_memory, plain_names
 
 __all__ = ["run", "split"]
 
+# What a fine-tuned model's card keeps of the remarks on its base.
+LASTING = ("licence", "paper", "authors", "code")
 FEW = 10  # held-out media, below which a rank correlation says next to nothing
 
 
@@ -72,31 +73,31 @@ def _run(config: RunConfig) -> tuple[Path, int | None]:
     from q_align.train.terminate import StopOnTerminate
 
     output, start = claim(config.train.output_dir, resume=config.train.resume)
-    card = dataclasses.replace(read_card(config.model.path), levels=config.scheme(), media=config.media)
+    readout = ReadoutSpec("levels", config.scheme())
+    card = dataclasses.replace(read_card(config.model.path), readout=readout, media=config.media)
     training, validation = open_sets(config)
-    card = _taught(card, training, config)
-    train_set, eval_set = _datasets(config, card, training, validation)
-    if eval_set is not None and len(eval_set) < FEW:
+    card = _trained_card(card, training, config)
+    held_out = sum(len(labels) for labels in validation)
+    if 0 < held_out < FEW:
         log.warning(
             "%d held-out media are too few to choose a checkpoint by; data.val_share 0 trains on all (the "
             "configuration nano_finetune does), or name more rows val",
-            len(eval_set),
+            held_out,
         )
-    draws = order(config, train_set)
-    args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=eval_set is not None)
+    draws = order(config, training)
+    args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=bool(validation))
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
     check_precision(config.model.attn, precision, "train.precision")
-    warn_of_software(args.device, precision, "train.precision")
+    warn_of_emulation(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
+    check_offers(losses_of(config.loss.name, config.loss.weights), backbone.readout.offers)
+    train_set, eval_set = _datasets(config, backbone, training, validation)
     progress, stop = Progress(), StopOnTerminate()
     callbacks: list[Any] = [progress, stop]
     if config.train.runs > 1:
         callbacks.append(Restart(backbone.model, config.train.runs))
     trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=callbacks)
     check_started(trainer.accelerator, config.train.engine, os.environ)
-    if trainer.accelerator.device.type == "cpu":
-        # who recomputes activations wants memory, not speed
-        return_freed_memory() if config.train.checkpointing else keep_freed_memory()
     first = trainer.is_world_process_zero()
     if first:
         output.mkdir(parents=True, exist_ok=True)
@@ -118,33 +119,31 @@ def _run(config: RunConfig) -> tuple[Path, int | None]:
     return output, stop.stopped_at
 
 
-def _taught(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> ModelCard:
-    """The card of the model that this run makes: what it was taught, and from what it started."""
-    records = [
+def _trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> ModelCard:
+    """The card of the model that this run makes: what it is trained on, and from what it started."""
+    fresh = config.model.init == "random"
+    records: list[dict[str, Any]] = [
         {
             "source": labels.source,
-            "rows": len(labels),
+            "task": str(task),
+            "rows": int((labels.column("task") == task).sum()),
             "mos_range": list(labels.mos_range),
             "higher_is_better": labels.higher_is_better,
         }
         for labels in sets
+        for task in np.unique(labels.column("task"))
     ]
-    tasks = {str(task) for labels in sets for task in np.unique(labels.column("task"))}
-    history = [] if config.model.init == "random" else card.trained_on
-    known = () if config.model.init == "random" else card.tasks
+    tasks = {record["task"] for record in records}
+    about = {} if fresh else {key: value for key, value in card.about.items() if key in LASTING}
+    sources = ", ".join(dict.fromkeys(record["source"] for record in records))
     return dataclasses.replace(
         card,
-        tasks=tuple(sorted(tasks | set(known))),
-        trained_on=[*history, *records],
+        tasks=tuple(sorted(tasks | set(() if fresh else card.tasks))),
+        trained_on=[*([] if fresh else card.trained_on), *records],
         base=_home(config.model.path),
         calibration={},
-        about=_about(card, config),
+        about=about | {"name": Path(config.train.output_dir).name, "data": f"trained with q_align on {sources}"},
     )
-
-
-def _about(card: ModelCard, config: RunConfig) -> dict[str, Any]:
-    about = {} if config.model.init == "random" else {k: v for k, v in card.about.items() if k != ANSWERS}
-    return about | ({ANSWERS: NUMBERS} if config.loss.name == "numeric" else {})
 
 
 def _home(path: str) -> str:
@@ -153,32 +152,46 @@ def _home(path: str) -> str:
 
 
 def _datasets(
-    config: RunConfig, card: ModelCard, training: list[Labels], validation: list[Labels]
+    config: RunConfig, backbone: Backbone, training: list[Labels], validation: list[Labels]
 ) -> tuple[RatedDataset, RatedDataset | None]:
-    data, taught = config.data, config.loss
-    answer = answer_of(taught.name, config.scheme(), taught.weights)
-    asking = Asking(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
-    train_set = RatedDataset(training, card, answer, asking, read=reader(data, training=True))
-    read = reader(data, training=False)
-    return train_set, RatedDataset(validation, card, answer, read=read) if validation else None
+    data, card, encoder = config.data, backbone.card, backbone.encoder
+    show = Augmentation(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
+
+    def dataset(sets: list[Labels], shown: Augmentation | None) -> RatedDataset:
+        read = reader(data, training=shown is not None)
+        if read is None:
+            return RatedDataset(sets, card, encoder.opens, shown)
+        if encoder.stores is None or (data.crop and encoder.stores != encoder.opens):
+            raise ConfigError(
+                "data.cache and data.fast_decode scale frames to media.max_pixels, but media.tiles and data.crop need "
+                "them whole; drop one of the two"
+            )
+        return RatedDataset(sets, card, encoder.stores, shown, read=read)
+
+    return dataset(training, show), dataset(validation, None) if validation else None
 
 
-def order(config: RunConfig, train_set: RatedDataset) -> EpochSampler:
-    """In which order, and how often, the training media are shown."""
-    data, train, taught = config.data, config.train, config.loss
+def order(config: RunConfig, labels: Sequence[Labels]) -> EpochSampler:
+    """In which order, and how often, the training rows are visited."""
+    data, train, loss = config.data, config.train, get_loss(config.loss.name, config.loss.weights, config.loss.options)
     sets = config.sets()
-    sizes = [len(labels) for labels in train_set.sets]
+    sizes = [len(one) for one in labels]
     weights, caps = [entry.weight for entry in sets], [entry.cap for entry in sets]
-    drawn = counts(sizes, weights=weights, caps=caps, temperature=data.temperature)
-    tasks = np.concatenate([labels.column("task").astype(str) for labels in train_set.sets])
-    draws: EpochSampler = Mixture(sizes, drawn, seed=train.seed, kinds=tasks if data.balance else None)
-    if is_pairwise(taught.name, taught.weights):
-        return SameSourceBatchSampler(draws, train_set.groups, run=train.batch_size, seed=train.seed)
-    if data.bucket:
-        paths = [str(path) for labels in train_set.sets for path in labels.column("media")]
-        pixels = pixel_counts(paths, most=config.media.max_pixels)
-        return LengthGroupedSampler(draws, pixels, batch=train.batch_size, seed=train.seed)
-    return draws
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+
+    def lengths() -> np.ndarray:
+        paths = [str(path) for one in labels for path in one.column("media")]
+        return pixel_counts(paths, most=config.media.max_pixels)
+
+    return build_sampler(
+        sizes,
+        epoch_counts(sizes, weights=weights, caps=caps, temperature=data.temperature),
+        batch_size=source_batch_size(train.batch_size, group_size=loss.group_size, processes=processes),
+        seed=train.seed,
+        tasks=np.concatenate([one.column("task").astype(str) for one in labels]) if data.balance else None,
+        sources=source_groups(labels)[1] if loss.pairwise else None,
+        lengths=lengths if data.bucket else None,
+    )
 
 
 def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
@@ -189,7 +202,7 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     # weights stay in float32; lower precision is autocast (train.precision)
     backbone = Backbone.from_pretrained(config.model.path, dtype="float32", card=card, **options)
     if config.model.init == "random":
-        backbone.model = type(backbone.model)(backbone.model.config)
+        backbone = Backbone.join(type(backbone.model)(backbone.model.config), backbone.encoder, backbone.card)
     if config.train.engine != "auto":
         plain_names(backbone.model)
         plain_memory(backbone.model)

@@ -77,9 +77,14 @@ class SavingTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        if self.args.should_save and self.backbone.readout.module:
+            folder.mkdir(parents=True, exist_ok=True)
+            state_dict = self.backbone.readout.save(
+                folder, self.backbone.model.state_dict() if state_dict is None else state_dict
+            )
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            folder = Path(output_dir or str(self.args.output_dir))
             self.backbone.encoder.save(folder)
             self.backbone.card.save(folder)
 
@@ -91,11 +96,20 @@ class SavingTrainer(Trainer):
         """
         target = self.model if model is None else model
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        readout = self.backbone.readout
+        if not sharded and target is not None:
+            readout.load(target, Path(resume_from_checkpoint))
         if sharded or not isinstance(target, PreTrainedModel) or getattr(target, "is_quantized", False):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype, local_files_only=True)
-        target.load_state_dict(saved.state_dict())
+        own = {name: value for name, value in target.state_dict().items() if _inside(name, readout.module)}
+        target.load_state_dict(saved.state_dict() | own)
+
+
+def _inside(name: str, module: str) -> bool:
+    """Whether a parameter's name lies inside the module of that name; never for ""."""
+    return bool(module) and f"{module}." in name
 
 
 def _again(rate: Callable[[int], float], length: int, step: int) -> float:

@@ -23,16 +23,15 @@ from q_align.data.rated_dataset import Collator, RatedDataset
 from q_align.errors import MediaError
 from q_align.losses.base import Loss, Prediction, Targets
 from q_align.models.backbone import Backbone
-from q_align.models.numeric import ANSWERS, NUMBERS, read_numbers
-from q_align.models.predict import predict
 from q_align.train.eval_metrics import rating_metrics
+from q_align.train.global_batch import gather_rows, mean_answer_tokens, select_rows
 from q_align.train.nonfinite import stop_at_nonfinite
 from q_align.train.optimizer import parameter_groups
 from q_align.train.saving_trainer import SavingTrainer
 from q_align.train.throughput import Throughput
 
 # What a batch holds beside the model's own inputs.
-NOT_MODEL = ("index", "usable", "broken", "targets", "readings")
+NOT_MODEL = ("index", "usable", "broken", "targets")
 
 
 @dataclass(slots=True)
@@ -86,10 +85,6 @@ class RatingTrainer(SavingTrainer):
         self.broken: dict[str, None] = {}  # an ordered set
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
         self.watch = Throughput()
-        encoder, scheme = backbone.encoder, backbone.card.levels
-        says_numbers = backbone.card.about.get(ANSWERS) == NUMBERS
-        at_once = args.per_device_eval_batch_size if says_numbers else None
-        self.eval_collator = Collator(encoder, scheme, numbers_at_once=at_once)
         super().__init__(
             backbone,
             args,
@@ -98,7 +93,7 @@ class RatingTrainer(SavingTrainer):
             runs=self.options.runs,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=Collator(encoder, scheme),
+            data_collator=Collator(backbone.readout),
             compute_metrics=self.rating_metrics,
             callbacks=[_Epochs(draws), *(callbacks or [])],
         )
@@ -110,6 +105,8 @@ class RatingTrainer(SavingTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
         with self.watch.waiting():
             batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and "answer" in self.loss.needs:
+            items = mean_answer_tokens(batches, device)
         for batch in batches:
             self.watch.see(batch)
         return batches, items
@@ -120,10 +117,9 @@ class RatingTrainer(SavingTrainer):
         return {**super()._prepare_inputs({k: v for k, v in inputs.items() if k != "targets"}), "targets": targets}
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
-        """Prediction and targets of the rows that could be read."""
+        """Prediction and targets of a batch."""
         fields = {k: v for k, v in inputs.items() if k not in NOT_MODEL}
-        encoder = self.backbone.encoder
-        return predict(model, fields, encoder.level_ids, encoder.tail), Targets(**inputs["targets"])
+        return self.backbone.readout.read(model, fields), Targets(**inputs["targets"])
 
     def compute_loss(
         self,
@@ -132,18 +128,26 @@ class RatingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
-        """Sum of the loss's terms for one batch."""
+        """Sum of the loss's terms for one batch; `num_items_in_batch` is `Targets.batch_tokens`."""
         self.note_broken(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
-        taught, known = prediction, targets
-        if inputs["broken"]:
-            # unreadable media stay in the batch, so that all processes keep step, and teach nothing
-            taught, known = _rows(prediction, inputs["usable"]), _rows(targets, inputs["usable"])
-        if len(known.mos):
-            terms = self.loss(taught, known)
-        else:
-            terms = {"none": prediction.level_logp.sum() * 0.0}
+        targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
+        # unreadable media stay in the batch, so that all processes keep step, and teach nothing
+        rated, known = prediction, targets
+        world = self.args.world_size if self.loss.pairwise and model.training else 1
+        if world > 1:
+            most = self.args.per_device_train_batch_size
+            rated, known = gather_rows(prediction, targets, inputs["usable"], most=most)
+            if known.batch_tokens is not None:
+                known.batch_tokens = known.batch_tokens * world  # the batch is that of all processes now
+        elif inputs["broken"]:
+            rated, known = select_rows(prediction, inputs["usable"]), select_rows(targets, inputs["usable"])
+        terms = self.loss(rated, known) if len(known.mos) else {}
+        if not terms or len(inputs["broken"]) == len(targets.mos):
+            terms["none"] = _any_field(prediction).sum() * 0.0  # a graph for the backward pass
         loss = torch.stack(list(terms.values())).sum()
+        # the value of all rows, with a gradient that is right once it is averaged over processes
+        loss = loss + (world - 1) * (loss - loss.detach()) if world > 1 else loss
         if not torch.isfinite(loss):
             dataset = self.train_dataset if model.training else self.eval_dataset
             assert isinstance(dataset, RatedDataset)
@@ -182,42 +186,23 @@ class RatingTrainer(SavingTrainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss, (B, K) level log-probabilities, and per medium: position, set, MOS (NaN where it is unreadable)."""
+        """Loss, (B, R) rows of the readout, and per item: position, set, MOS (NaN where it is unreadable)."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             result = self.compute_loss(model, inputs, return_outputs=True)
             assert isinstance(result, tuple)
             loss, prediction = result
-            level_logp = prediction.level_logp
-            if "readings" in inputs:  # a model that says numbers
-                level_logp = torch.cat([self.read_numbers(model, answers) for answers in inputs["readings"]])
+            predicted = self.backbone.readout.rows(prediction)
         targets = inputs["targets"]
         # exact: positions below 2 ** 24 fit into the widest type that Apple's GPUs have
         wide = torch.float32 if self.args.device.type == "mps" else torch.float64
         mos = targets["mos"].to(wide).masked_fill(~inputs["usable"], torch.nan)
         rows = torch.stack([inputs["index"].to(wide), targets["source"].to(wide), mos], dim=-1)
-        return loss.detach(), level_logp, rows
-
-    def read_numbers(self, model: nn.Module, answers: list[dict[str, Tensor]]) -> Tensor:
-        """(1, K) level log-probabilities of one medium, from every number it could be given."""
-        encoder = self.backbone.encoder
-        found = [predict(model, part, encoder.level_ids, encoder.tail) for part in answers]
-        whole = Prediction(found[0].level_logp, nll=torch.cat([part.nll for part in found if part.nll is not None]))
-        return read_numbers(whole, self.backbone.card.levels)
-
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """The library has one collator for both; a model that says numbers is validated on more than one answer."""
-        training, self.data_collator = self.data_collator, self.eval_collator
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.data_collator = training
+        return loss.detach(), predicted, rows
 
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
-        logp = np.asarray(output.predictions, dtype=np.float64)
-        probs = np.exp(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
         assert isinstance(self.eval_dataset, RatedDataset)
-        scores = self.backbone.card.levels.expect(probs)
+        scores = self.backbone.readout.values(np.asarray(output.predictions))
         return rating_metrics(scores, np.asarray(output.label_ids), self.eval_dataset.names)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -248,7 +233,6 @@ class _Epochs(TrainerCallback):
         self.draws.set_epoch(int(state.epoch))
 
 
-def _rows(record: Any, usable: Tensor) -> Any:
-    """The same record of fewer rows; fields that are not one per row stay as they are."""
-    fields = {name: getattr(record, name) for name in record.__slots__}
-    return type(record)(**{n: v[usable] if v is not None and n != "values" else v for n, v in fields.items()})
+def _any_field(prediction: Prediction) -> Tensor:
+    """A tensor of a prediction that depends on the model."""
+    return next(field for field in (prediction.value, prediction.nll) if field is not None)

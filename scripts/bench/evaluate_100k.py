@@ -41,7 +41,7 @@ class Stand:
         scheme = LevelScheme()
         probs = scheme.soft(values, np.full(len(values), 0.7))
         words = [scheme.words[k] for k in probs.argmax(axis=1)]
-        rows = zip(scheme.expect(probs).tolist(), words, map(tuple, probs.tolist()), scheme.spread(probs).tolist())
+        rows = zip(scheme.expect(probs).tolist(), words, map(tuple, probs.tolist()), scheme.std(probs).tolist())
         self.scores = [Score("", *row, 0.95) for row in rows]
 
     def stream(self, items: Any) -> Iterator[Score]:

@@ -171,7 +171,12 @@ def test_errors_before_anything_is_scored(rated: Path, fake: Any, tmp_path: Path
     bad = [
         (["konik"], {}, ConfigError, "did you mean 'koniq'"),
         ([str(rated / "none.csv")], {}, LabelError, "no such labels file"),
-        ([str(rated / "labels.csv")], {"media_roots": [str(tmp_path)]}, MediaError, "none of 20 media found"),
+        (
+            [str(rated / "labels.csv")],
+            {"media_roots": [str(tmp_path)]},
+            MediaError,
+            "20 of 20 images or videos are missing",
+        ),
         ([str(rated / "labels.csv")], {"media_roots": ["a", "b"]}, ConfigError, "got 2 for 1 sets"),
     ]
     for data, options, kind, words in bad:

@@ -13,8 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from q_align.config.schema import resolve
 from q_align.models.backbone import Backbone
-from q_align.models.hub import builtin_card, hub_id
-from q_align.models.predict import predict
+from q_align.models.catalog import builtin_card, hub_id
 from q_align.tasks import TASKS
 from q_align.types import Turn
 
@@ -62,7 +61,7 @@ def test_published_checkpoints_are_asked_as_they_were_trained(name: str, tmp_pat
         "<|im_start|>assistant\n<think>\n\n</think>\n\nThe quality of the image is"
     )
     with torch.no_grad():
-        found = predict(backbone.model, inputs, backbone.encoder.level_ids, backbone.encoder.tail)
+        found = backbone.readout.read(backbone.model, inputs)
     assert torch.isfinite(found.level_logp).all()
     # the plain template of the family comes to the same prompt
     plain = Backbone.from_pretrained(folder, card=dataclasses.replace(card, prompt=""))

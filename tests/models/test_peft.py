@@ -17,7 +17,6 @@ from q_align.models.backbone import Backbone, read_card
 from q_align.models.families import FAMILIES
 from q_align.models.parts import PEFT_PREFIX, part_of
 from q_align.models.peft import add_lora, load_adapter
-from q_align.models.predict import predict
 
 pytest.importorskip("peft")
 FAMILY = FAMILIES["mplug_owl2"]
@@ -38,10 +37,10 @@ def trained(base: Path, **lora: object) -> Backbone:
     owl.model = add_lora(owl.model, FAMILY, LoraConfig(enabled=True, r=4, alpha=8, dropout=0.0, **lora))
     owl.card = dataclasses.replace(owl.card, base=str(base))
     optimizer = torch.optim.SGD([p for p in owl.model.parameters() if p.requires_grad], lr=0.5)
-    batch = owl.encoder([turn(1, level="good"), turn(4, level="bad")])
+    batch = owl.encoder([turn(1, answer="good"), turn(4, answer="bad")])
     for _ in range(3):
         optimizer.zero_grad()
-        predict(owl.model, batch, owl.encoder.level_ids, owl.encoder.tail).nll.mean().backward()
+        owl.readout.read(owl.model, batch).nll.mean().backward()
         optimizer.step()
     owl.model.eval()
     return owl

@@ -35,9 +35,9 @@ def labels(folder: Path, *rows: str, head: str = "image,mos,split") -> Path:
 
 def test_missing_media_are_named(settle, tmp_path: Path) -> None:
     bad = labels(tmp_path, "gone.png,3,train", "lost.png,2,train", "away.png,4,val")
-    with pytest.raises(LabelError) as error:
+    with pytest.raises(MediaError) as error:
         run(settle(**{"data.train": bad}))
-    says(error, tmp_path / "gone.png", "1 more", "data.media_root")
+    says(error, tmp_path / "gone.png", "2 of 2", "data.media_root")
     assert not (tmp_path / "run").exists()
 
 
@@ -147,14 +147,14 @@ def test_a_broken_medium_teaches_nothing(nano, rated: Path) -> None:
 
     from q_align.data.label_files import read_labels
     from q_align.data.rated_dataset import Collator, RatedDataset
-    from q_align.losses import answer_of, get_loss
+    from q_align.losses import get_loss
     from q_align.train.trainer import RatingTrainer
 
     card = nano.card
-    data = RatedDataset([read_labels(rated, mos_range=(1, 5))], card, answer_of("hard", card.levels))
+    data = RatedDataset([read_labels(rated, mos_range=(1, 5))], card, nano.encoder.opens)
     rows = [data[i] for i in range(3)]
     rows[1].error = "broken"
-    batch = Collator(nano.encoder, card.levels)(rows)
+    batch = Collator(nano.readout)(rows)
     assert batch["usable"].tolist() == [True, False, True]
     trainer = SimpleNamespace(
         note_broken=lambda reasons: None,

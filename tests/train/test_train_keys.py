@@ -54,7 +54,7 @@ def test_the_cache_is_filled_and_changes_nothing(settle, tmp_path: Path) -> None
 
 
 def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None:
-    from q_align.models.backbone import read_card
+    from q_align.models.backbone import Backbone, read_card
     from q_align.train.datasets import open_sets
     from q_align.train.run import _datasets
 
@@ -73,7 +73,8 @@ def test_fast_decoding_is_for_training_rows_only(settle, tmp_path: Path) -> None
             **{"data.flip": False},
         )
         card = replace(read_card(config.model.path), media=config.media)
-        train_set, eval_set = _datasets(config, card, *open_sets(config))
+        backbone = Backbone.from_pretrained(config.model.path, card=card)
+        train_set, eval_set = _datasets(config, backbone, *open_sets(config))
         assert eval_set is not None
         found[fast] = [np.asarray(data[0].turn.frames[0]).astype(int) for data in (train_set, eval_set)]
     assert 0 < np.abs(found[True][0] - found[False][0]).mean() < 10
@@ -87,7 +88,7 @@ def test_a_model_that_says_numbers_is_validated(settle) -> None:
     config = settle(**SHORT, **{"loss.name": "numeric", "train.batch_size": 4, "train.eval_batch_size": 4})
     output = run(config)
     (line,) = [line for line in history(output) if "eval_srcc" in line]
-    labels = read_labels(config.data.train, mos_range=(1, 5)).split("val")
+    labels = read_labels(config.data.train, mos_range=(1, 5)).split("val").on(config.scheme())
     scores = list(Scorer.from_pretrained(output, workers=0).stream(labels.column("media").tolist(), task="iqa"))
     from q_align.metrics import plcc, srcc
 

@@ -13,7 +13,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from q_align.models.backbone import Backbone
-from q_align.models.predict import predict
 from q_align.train.run import run
 from q_align.types import Turn
 
@@ -54,7 +53,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     backbone = Backbone.from_pretrained(output)
     turn = Turn([Image.new("RGB", (24, 24))], backbone.card.question("iqa"), backbone.card.stem("iqa"))
     with torch.inference_mode():
-        found = predict(backbone.model, backbone.encoder([turn]), backbone.encoder.level_ids, backbone.encoder.tail)
+        found = backbone.readout.read(backbone.model, backbone.encoder([turn]))
     assert found.level_logp.isfinite().all()
 
 

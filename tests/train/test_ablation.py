@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from q_align.ablation import ablate, read_plan, table, variant_config
+from q_align.cli.main import main
 from q_align.errors import ConfigError
+from q_align.train.ablation import ablation_table, read_plan, variant_config
 
 SET = {"contents": 12, "per_content": 4, "size": 64, "aesthetics": 0.0, "clips": 0.0, "test": 0.4}
 PLAN = {
@@ -33,8 +34,8 @@ def row(variant: str, seed: int, one: float, two: float) -> dict:
 
 def test_table() -> None:
     rows = [row("x", 0, 0.2, 0.4), row("x", 1, 0.4, 0.6), row("y", 0, 0.3, 0.5), row("y", 1, 0.4, 0.6)]
-    lines = table(rows, ["x", "y", "z"], ["a", "b"]).splitlines()
-    assert lines[0] == "| taught | SRCC a | PLCC a | SRCC b | PLCC b | mean SRCC | against x | seeds |"
+    lines = ablation_table(rows, ["x", "y", "z"], ["a", "b"]).splitlines()
+    assert lines[0] == "| variant | SRCC a | PLCC a | SRCC b | PLCC b | mean SRCC | against x | seeds |"
     assert lines[2] == "| x | 0.300 ± 0.141 | 0.500 ± 0.000 | 0.500 ± 0.141 | 0.500 ± 0.000 | 0.400 ± 0.141 |  | 2 |"
     assert lines[3].endswith("| 0.450 ± 0.071 | +0.050 ± 0.071 | 2 |")
     assert len(lines) == 4  # z has no runs yet
@@ -53,7 +54,7 @@ def test_wrong_plans_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_variant_of_the_shipped_plan_resolves(tmp_path: Path) -> None:
-    plan = read_plan(Path(__file__).parents[1] / "configs/ablate.yaml")
+    plan = read_plan(Path(__file__).parents[2] / "configs/ablate.yaml")
     labels = {name: tmp_path / f"{name}.csv" for name in plan.sets}
     for name, variant in plan.variants.items():
         config = variant_config(plan, name, 7, tmp_path / "start", labels, tmp_path)
@@ -65,13 +66,16 @@ def test_every_variant_of_the_shipped_plan_resolves(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_runs_are_kept(tmp_path: Path) -> None:
+def test_finished_runs_are_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump(PLAN))
-    text = ablate(read_plan(path), tmp_path / "out").read_text()
+    words = ["ablate", "--config", str(path), "--output", str(tmp_path / "out")]
+    assert main(words) == 0
+    text = (tmp_path / "out/table.md").read_text()
+    assert capsys.readouterr().out.endswith(text)
     assert [line.split(" |")[0] for line in text.splitlines()[2:]] == ["| both", "| numbers"]
     rows = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
     assert all(-1 <= r["srcc"][s] <= 1 for r in rows for s in ("one", "two"))
-    again = ablate(read_plan(path), tmp_path / "out")  # nothing is left to do
-    assert again.read_text() == text
+    assert main(words) == 0, "nothing is left to do"
+    assert capsys.readouterr().out == text
     assert (tmp_path / "out/results.jsonl").read_text().count("\n") == 2

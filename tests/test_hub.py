@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,8 +17,9 @@ import pytest
 from q_align.cli.main import main
 from q_align.data.archives import download, unpack
 from q_align.data.dataset_card import Archive
-from q_align.errors import CheckpointError, MediaError
-from q_align.models import hub
+from q_align.errors import CheckpointError, DownloadError, MediaError
+from q_align.hub import download_repo
+from q_align.models import catalog
 from q_align.models.backbone import locate, read_card
 
 COMMIT = "c" * 40
@@ -33,6 +37,8 @@ class Hub(BaseHTTPRequestHandler):
     damaged = False
     cut = 0  # bytes after which the next body breaks off
     ranges: list[str] = []  # noqa: RUF012
+    requests = 0
+    status = 200
 
     def log_message(self, *_: object) -> None: ...
 
@@ -43,7 +49,10 @@ class Hub(BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, *, body: bool) -> None:
+        type(self).requests += 1
         path = self.path.split("?")[0]
+        if self.status != 200:
+            return self.send(b"{}", {"X-Error-Code": "RepoNotFound"}, status=self.status, body=body)
         if "/resolve/" in path or path.startswith("/files/"):
             return self.send_file(path.rsplit("/", 1)[-1], body=body)
         if "/tree/" in path:
@@ -88,11 +97,13 @@ def entry(name: str, data: bytes) -> dict:
 def server(monkeypatch, tmp_path) -> Iterator[str]:
     from huggingface_hub import constants
 
-    Hub.damaged, Hub.cut, Hub.ranges = False, 0, []
+    Hub.damaged, Hub.cut, Hub.ranges, Hub.requests, Hub.status = False, 0, [], 0, 200
+    catalog.find_checkpoint.cache_clear()
     running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{running.server_port}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -102,7 +113,7 @@ def server(monkeypatch, tmp_path) -> Iterator[str]:
 
 
 def test_every_built_in_card_says_what_it_is():
-    cards = hub.builtin_cards()
+    cards = catalog.builtin_cards()
     assert {"q-future/one-align", "zhiyuanyou/DeQA-Score-LoRA-Mix3", "MAGAer13/mplug-owl2-llama2-7b"} <= cards.keys()
     owl = {repo: card for repo, card in cards.items() if card.family == "mplug_owl2"}
     assert len(owl) == 10
@@ -113,24 +124,96 @@ def test_every_built_in_card_says_what_it_is():
 
 
 def test_names(tmp_path):
-    assert hub.hub_id("one-align") == hub.hub_id("q-future/one-align") == "q-future/one-align"
-    assert hub.hub_id("somewhere/else/there") is None
-    assert hub.builtin_card("one-align").tasks == ("iqa", "iaa", "vqa")
+    assert catalog.hub_id("one-align") == catalog.hub_id("q-future/one-align") == "q-future/one-align"
+    assert catalog.hub_id("somewhere/else/there") is None
+    assert catalog.builtin_card("one-align").tasks == ("iqa", "iaa", "vqa")
     snapshot = tmp_path / "models--q-future--q-align-vqa" / "snapshots" / COMMIT
-    assert hub.builtin_card(snapshot).tasks == ("vqa",)
-    first = hub.builtin_card("one-align")
+    assert catalog.builtin_card(snapshot).tasks == ("vqa",)
+    first = catalog.builtin_card("one-align")
     first.trained_on.clear()
-    assert hub.builtin_card("one-align").trained_on  # nobody else's copy
+    assert catalog.builtin_card("one-align").trained_on  # nobody else's copy
 
 
-def test_nothing_is_downloaded_unasked(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="q-align data fetch one-align"):
-        locate("one-align")
+def test_a_model_that_is_no_folder_and_no_checkpoint():
     with pytest.raises(CheckpointError, match="no such model folder"):
         locate("no_such_folder")
+    with pytest.raises(CheckpointError, match=r"one-aling: no such model folder .did you mean 'one-align'"):
+        locate("one-aling")
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_offline_is_one_line_that_says_what_to_do(server, tmp_path, capsys, monkeypatch, how):
+    picture(tmp_path / "a.png")
+    words = ["score", str(tmp_path / "a.png"), "--model", "org/model"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1" if how == "environment" else "0")
+    assert main([*words, *(["--offline"] if how == "option" else [])]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "q-align: error: org/model: no such folder, not in the local cache, and downloads are off (HF_HUB_OFFLINE, "
+        "--offline). On a machine with a network: `q-align data fetch org/model --folder model`; copy the folder; "
+        "`--model path/to/model`"
+    )
+    assert Hub.requests == 0
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_that_says_what_to_do(server, tmp_path, capsys, monkeypatch):
+    from huggingface_hub import constants
+
+    picture(tmp_path / "a.png")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    assert main(["score", str(tmp_path / "a.png"), "--model", "org/model"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "q-align: error: org/model: no such folder, not in the local cache, and 127.0.0.1:9 cannot be reached from "
+        "here. On a machine with a network: `q-align data fetch org/model --folder model`; copy the folder; "
+        "`--model path/to/model`"
+    )
+
+
+def test_a_repository_that_does_not_exist(server):
+    Hub.status = 404
+    with pytest.raises(DownloadError, match=r"org/model: no such folder, and no such model on 127.0.0.1"):
+        locate("org/model")
+    with pytest.raises(DownloadError, match="no such dataset on"):
+        download_repo("org/model", dataset=True)
+
+
+def picture(path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (40, 40), "gray").save(path)
+
+
+@pytest.mark.slow
+def test_a_hub_id_downloads_once_and_scores(nano, tmp_path, monkeypatch):
+    """The whole way, in processes of their own: a hub id on the command line, its cache, and --offline."""
+    nano.save(tmp_path / "nano")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "nano").iterdir()}
+    Hub.damaged, Hub.cut, Hub.requests, Hub.status = False, 0, 0, 200
+    monkeypatch.setattr(Hub, "files", {**files, "modeling_evil.py": b"raise SystemExit"})
+    picture(tmp_path / "a.png")
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    env = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{running.server_port}", "HF_HOME": str(tmp_path / "hub")}
+    env.pop("HF_HUB_OFFLINE", None)
+
+    def score(model: str, *words: str) -> str:
+        command = [sys.executable, "-m", "q_align", "score", str(tmp_path / "a.png"), "--model", model, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        return done.stdout or done.stderr
+
+    try:
+        assert "downloads are off" in score("org/model", "--offline")
+        wanted = score(str(tmp_path / "nano"))
+        assert wanted.endswith("a.png\n") and score("org/model") == wanted
+        asked = Hub.requests
+        assert score("org/model") == wanted and Hub.requests == asked, "the copy in the cache is used"
+    finally:
+        running.shutdown()
+        running.server_close()
+    assert score("org/model") == score("org/model", "--offline") == wanted
+    assert not list((tmp_path / "hub").rglob("*.py"))
 
 
 def test_a_folder_called_like_a_checkpoint_gets_its_card(tmp_path):
@@ -142,19 +225,19 @@ def test_a_folder_called_like_a_checkpoint_gets_its_card(tmp_path):
     assert read_card(other).tasks == ("iqa", "iaa", "vqa")
 
 
-def test_fetch_leaves_programs_behind_and_verifies(server, tmp_path):
-    root = hub.fetch("org/model", folder=tmp_path / "model")
+def test_programs_are_not_downloaded_and_files_are_verified(server, tmp_path):
+    root = catalog.fetch_checkpoint("org/model", folder=tmp_path / "model")
     assert (root / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     assert not list(root.rglob("*.py"))
-    cached = hub.fetch("org/model")
+    cached = catalog.fetch_checkpoint("org/model")
     assert cached.name == COMMIT
-    assert hub.cached("org/model") == cached
+    assert locate("org/model") == cached
 
 
 def test_a_file_that_differs_from_its_checksum_is_an_error(server, tmp_path):
     Hub.damaged = True
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        hub.fetch("org/model", folder=tmp_path / "model")
+    with pytest.raises(DownloadError, match=r"model\.safetensors"):
+        catalog.fetch_checkpoint("org/model", folder=tmp_path / "model")
 
 
 def test_the_command_prints_the_folder(server, tmp_path, capsys):

@@ -1,12 +1,11 @@
-"""Ablation: one model, data and number of steps under each loss, several seeds, one table of means and spreads.
+"""Ablation: the same model, data and number of steps with each loss, several seeds, one table of means and deviations.
 
-Makes its own rated media, so anybody can repeat it without downloads. Knows training and scoring as wholes; what a
-loss does is none of its business. Finished runs are kept: started again, it goes on where it stopped.
+The data are generated, so anybody can repeat it without downloads. Finished runs are not repeated: the same command
+resumes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import time
@@ -21,18 +20,18 @@ import yaml
 from q_align.config.schema import RunConfig, resolve
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
-from q_align.log import log, setup
+from q_align.log import log
 from q_align.metrics import plcc, srcc
 
 KEYS = ("sets", "seeds", "model", "base", "variants")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AblationPlan:
     """What is compared.
 
     Attributes:
-        sets: name -> keyword arguments of `q_align.synthetic.Plan`; every variant is tested on all of them.
+        sets: name -> keyword arguments of `q_align.synthetic.GenerationPlan`; every variant is tested on all of them.
         seeds: one run of every variant for each.
         model: sizes of the nano network that every run starts from, with random weights of its seed (`NanoShape`).
         base: configuration of `q-align train` that all variants share.
@@ -46,7 +45,7 @@ class Plan:
     variants: dict[str, dict[str, Any]]
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_plan(path: str | Path) -> AblationPlan:
     """Reads a plan from YAML.
 
     Raises:
@@ -62,12 +61,14 @@ def read_plan(path: str | Path) -> Plan:
     for name, variant in record["variants"].items():
         for used in variant.get("sets", ()):
             if used not in record["sets"]:
-                raise ConfigError(f"{path}: variant {name!r} trains on unknown set {used!r}")
-    return Plan(record["sets"], tuple(record["seeds"]), record["model"], record["base"], record["variants"])
+                raise ConfigError(
+                    f"{path}: variant {name!r} trains on unknown set {used!r}{nearest(used, record['sets'])}"
+                )
+    return AblationPlan(record["sets"], tuple(record["seeds"]), record["model"], record["base"], record["variants"])
 
 
-def ablate(plan: Plan, output: str | Path) -> Path:
-    """Makes the data, trains and scores every variant with every seed, and writes results.jsonl and table.md.
+def ablate(plan: AblationPlan, output: str | Path) -> Path:
+    """Generates the data, trains and scores every variant with every seed, and writes results.jsonl and table.md.
 
     Returns:
         The path of the table.
@@ -77,7 +78,7 @@ def ablate(plan: Plan, output: str | Path) -> Path:
     labels = {name: _data(folder / "data" / name, settings) for name, settings in plan.sets.items()}
     results = folder / "results.jsonl"
     done = _read(results)
-    # seed by seed: an early stop leaves whole comparisons
+    # seed by seed: what an early stop leaves can be compared
     for seed in plan.seeds:
         start = _start(folder / f"start-{seed}", seed, plan.model)
         for name in plan.variants:
@@ -89,17 +90,17 @@ def ablate(plan: Plan, output: str | Path) -> Path:
                 file.write(json.dumps(row) + "\n")
             log.info("%s, seed %d: %s", name, seed, ", ".join(f"{k} {v:.3f}" for k, v in row["srcc"].items()))
     path = folder / "table.md"
-    path.write_text(table(done, list(plan.variants), list(plan.sets)), encoding="utf-8")
+    path.write_text(ablation_table(done, list(plan.variants), list(plan.sets)), encoding="utf-8")
     return path
 
 
-def table(rows: Sequence[dict[str, Any]], variants: Sequence[str], sets: Sequence[str]) -> str:
-    """Markdown: mean and standard deviation over the seeds, and the difference to the first variant, seed by seed."""
+def ablation_table(rows: Sequence[dict[str, Any]], variants: Sequence[str], sets: Sequence[str]) -> str:
+    """Markdown: mean and standard deviation over the seeds, also of each seed's difference to the first variant."""
     by = {(row["variant"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows})
     heads = [f"{measure} {name}" for name in sets for measure in ("SRCC", "PLCC")]
     lines = [
-        f"| taught | {' | '.join(heads)} | mean SRCC | against {variants[0]} | seeds |",
+        f"| variant | {' | '.join(heads)} | mean SRCC | against {variants[0]} | seeds |",
         "| --- |" + " ---: |" * (len(heads) + 3),
     ]
     for name in variants:
@@ -124,7 +125,9 @@ def _start(folder: Path, seed: int, shape: dict[str, Any]) -> Path:
     return folder
 
 
-def variant_config(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> RunConfig:
+def variant_config(
+    plan: AblationPlan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path
+) -> RunConfig:
     """The resolved configuration of one run; writes its YAML files beside the run.
 
     Raises:
@@ -145,7 +148,9 @@ def variant_config(plan: Plan, name: str, seed: int, start: Path, labels: dict[s
     return resolve([base, file])
 
 
-def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path) -> dict[str, Any]:
+def _run(
+    plan: AblationPlan, name: str, seed: int, start: Path, labels: dict[str, Path], folder: Path
+) -> dict[str, Any]:
     from q_align.score.scorer import Scorer
     from q_align.train.run import run
 
@@ -156,7 +161,7 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
     scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
-        test = read_labels(path, source=which).split("test")
+        test = read_labels(path, source=which).split("test").on(config.scheme())
         rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
         score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)
@@ -165,14 +170,13 @@ def _run(plan: Plan, name: str, seed: int, start: Path, labels: dict[str, Path],
 
 
 def _data(folder: Path, settings: dict[str, Any]) -> Path:
-    from q_align.synthetic import Plan as Media
-    from q_align.synthetic import write
+    from q_align.synthetic import GenerationPlan, generate_dataset
 
     made = folder / "labels.csv"
     if made.is_file():
         return made
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return write(folder, Media(**settings), workers=1)
+    return generate_dataset(folder, GenerationPlan(**settings), workers=1)
 
 
 def _cell(values: Sequence[float], *, sign: str = "") -> str:
@@ -182,16 +186,3 @@ def _cell(values: Sequence[float], *, sign: str = "") -> str:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m q_align.ablation", description=__doc__)
-    parser.add_argument("--config", required=True, metavar="YAML", help="the plan (configs/ablate.yaml)")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for data, runs, results and the table")
-    args = parser.parse_args()
-    setup()
-    print(ablate(read_plan(args.config), args.output).read_text(encoding="utf-8"), end="")
-
-
-if __name__ == "__main__":
-    main()

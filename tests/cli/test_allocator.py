@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from q_align.memory import keep_freed_memory
+from q_align.cli.allocator import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
 import numpy as np
-from q_align.memory import keep_freed_memory
+from q_align.cli.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def faults():
@@ -37,7 +37,7 @@ def test_large_blocks_cost_no_new_pages() -> None:
 GAPS = """
 import sys
 import numpy as np
-from q_align.memory import return_freed_memory
+from q_align.cli.allocator import return_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "returned":

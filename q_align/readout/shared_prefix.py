@@ -1,48 +1,44 @@
-"""Several questions about the same frames for little more than the price of one: what they share is computed once.
+"""Several questions about the same frames for little more than the cost of one: their common prefix is computed once.
 
 The prompt up to the end of the frames (nearly all tokens, and the whole vision encoder) runs once and leaves its keys
-and values behind; each question then runs alone on top of them. Knows no family: an encoder that can split its prompts
-offers `share`.
+and values behind; each question then runs alone on top of them. An encoder that can cut its prompts offers `share`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from q_align.losses.base import Prediction
-from q_align.models.predict import columns
+QUESTION = "question_"
 
-ASK = "ask_"
+
+def is_shared(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch holds several questions about the same frames."""
+    return f"{QUESTION}0" in batch
 
 
 @torch.no_grad()
-def predict_shared(model: nn.Module, inputs: Mapping[str, Tensor], level_ids: Sequence[int]) -> list[Prediction]:
-    """Level log-probabilities of B media for each of several questions.
+def shared_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """(B, V) logits at the end of each question; equal to those of whole prompts up to rounding.
 
     Args:
         model: causal, with the cache of transformers.
-        inputs: model inputs up to the end of the frames, left-padded, with `attention_mask` (B, P); and `ask_0`,
-            `ask_1`, ... (S,): per question, the ids of what follows the frames up to the end of the stem.
-        level_ids: K token ids, best level first.
-
-    Returns:
-        One prediction per question; equal to `predict` on whole prompts up to rounding.
+        batch: model inputs up to the end of the frames, left-padded, with `attention_mask` (B, P); and `question_0`,
+            `question_1`, ... (S,): per question, the ids of what follows the frames up to the end of the stem.
     """
-    prefix = {name: value for name, value in inputs.items() if not name.startswith(ASK)}
-    asks = [inputs[f"{ASK}{number}"] for number in range(len(inputs) - len(prefix))]
+    prefix = {name: value for name, value in batch.items() if not name.startswith(QUESTION)}
+    questions = [batch[f"{QUESTION}{number}"] for number in range(len(batch) - len(prefix))]
     mask = prefix["attention_mask"]
     places, behind = _positions(model, prefix)
     start = model(**prefix, **places, use_cache=True, logits_to_keep=1).past_key_values
-    results = []
-    for number, ask in enumerate(asks):
+    for number, question in enumerate(questions):
         # the cache grows with what runs on it: every question but the last gets its own
-        cache = start if number == len(asks) - 1 else copy.deepcopy(start)
-        ids = ask.to(mask.device).expand(mask.shape[0], -1)  # (B, S)
+        cache = start if number == len(questions) - 1 else copy.deepcopy(start)
+        ids = question.to(mask.device).expand(mask.shape[0], -1)  # (B, S)
         logits = model(
             input_ids=ids,
             attention_mask=torch.cat([mask, torch.ones_like(ids)], dim=1),
@@ -51,15 +47,13 @@ def predict_shared(model: nn.Module, inputs: Mapping[str, Tensor], level_ids: Se
             logits_to_keep=1,
             **behind(ids.shape[1]),
         ).logits
-        logp = logits[:, -1].float().log_softmax(-1)  # (B, V)
-        results.append(Prediction(level_logp=columns(logp, level_ids)))
-    return results
+        yield logits[:, -1]
 
 
 def _positions(
     model: nn.Module, prefix: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], Callable[[int], dict[str, Tensor]]]:
-    """Positions of the prefix and of S tokens behind it, for models that count a picture's rows and columns.
+    """Positions of the prefix and of S tokens behind it, for models that count an image's rows and columns.
 
     They would remember the difference in an attribute, which threads that share the model must not rely on.
     Other models count for themselves: nothing is said to them.

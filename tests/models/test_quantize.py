@@ -1,4 +1,4 @@
-"""Quantised loading and attention options on a processor: scores near the whole model's, or one line saying why not."""
+"""Loading options on a CPU: quantized scores are near those of the whole model; what cannot run is a one-line error."""
 
 from __future__ import annotations
 
@@ -12,18 +12,12 @@ from owl2_tiny import tiny as owl
 from tiny_models import make
 from transformers.utils import logging as transformers_logging
 
-from q_align import Scorer
+from q_align import QAlignScorer, Scorer
 from q_align.cli.main import main
 from q_align.errors import ConfigError, MissingExtraError
 from q_align.log import log
-from q_align.models.quantize import (
-    check_attention,
-    check_precision,
-    has_instructions,
-    quantization,
-    settle,
-    warn_of_software,
-)
+from q_align.models.device import check_attention, check_precision, has_instructions, resolve_dtype, warn_of_emulation
+from q_align.models.quantize import quantization, warm_up_quantized_layers
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -123,10 +117,10 @@ def test_unknown_names_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="did you mean 'flash_attention_2'"):
         check_attention("flash_attention")
     real = importlib.util.find_spec
-    monkeypatch.setattr("q_align.models.quantize.find_spec", lambda name: None if name == "flash_attn" else real(name))
+    monkeypatch.setattr("q_align.models.device.find_spec", lambda name: None if name == "flash_attn" else real(name))
     with pytest.raises(MissingExtraError, match=r"flash_attn is not installed.*sdpa"):
         check_attention("flash_attention_2")
-    monkeypatch.setattr("q_align.models.quantize.find_spec", lambda name: True)
+    monkeypatch.setattr("q_align.models.device.find_spec", lambda name: True)
     with pytest.raises(ConfigError, match="bfloat16 or float16, got float32"):
         check_precision("flash_attention_2", "float32", "dtype")
     check_attention("flash_attention_2")
@@ -135,7 +129,7 @@ def test_unknown_names_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Scorer.from_pretrained("nano", attn="flash_attention_2")
     with pytest.raises(ConfigError, match="nano knows no quantize"):
         Scorer.from_pretrained("nano", quantize="8bit")
-    settle(torch.nn.Linear(2, 2))
+    warm_up_quantized_layers(torch.nn.Linear(2, 2))
 
 
 def test_attention_kernels_agree(folder: Path) -> None:
@@ -157,14 +151,45 @@ def test_a_type_without_instructions_is_said(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda found=found: found)
         said.clear()
         for device, dtype in ((here, "bfloat16"), (here, "float32"), (there, "bfloat16")):
-            warn_of_software(device, dtype, "--dtype")
+            warn_of_emulation(device, dtype, "--dtype")
         assert has_instructions("bfloat16") == fast == (not said)
         assert len(said) <= 1
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
-    warn_of_software(here, "float16", "train.precision")
+    warn_of_emulation(here, "float16", "train.precision")
     assert said == [
-        "train.precision: this processor has no instructions for float16, which makes it many times slower than float32"
+        "train.precision: this processor has no instructions for float16 and emulates it, "
+        "many times slower than float32"
     ]
     monkeypatch.setattr("platform.machine", lambda: "aarch64")  # not known there: nothing is said
-    warn_of_software(here, "bfloat16", "--dtype")
+    warn_of_emulation(here, "bfloat16", "--dtype")
     assert len(said) == 1
+
+
+def test_dtype_auto_is_float32_on_a_cpu_and_a_half_on_an_accelerator(caplog: pytest.LogCaptureFixture) -> None:
+    accelerator = torch.device("meta")  # the one that every machine has
+    for preferred in (None, "auto", "bfloat16", "float16"):
+        assert resolve_dtype("auto", "cpu", preferred) == "float32"
+    assert resolve_dtype("auto", accelerator) == resolve_dtype("auto", accelerator, "auto") == "bfloat16"
+    assert resolve_dtype("auto", accelerator, "float16") == "float16", "what the checkpoint asks for"
+    for dtype in ("float32", "bfloat16", "float16"):
+        assert resolve_dtype(dtype, accelerator, "float16") == resolve_dtype(dtype, "cpu") == dtype, (
+            "what was asked for"
+        )
+    with pytest.raises(ConfigError, match=r"unknown dtype 'float23' .did you mean 'float32'"):
+        resolve_dtype("float23", "cpu")
+
+
+def test_the_chosen_dtype_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    from q_align.models import device
+
+    device._logged.clear()
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            assert Scorer.from_pretrained("nano", device="cpu").dtype == torch.float32
+            assert Scorer.from_pretrained("nano", device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+    assert [r.message for r in caplog.records if r.message.startswith("dtype auto")] == ["dtype auto: float32 on cpu"]
+
+
+def test_both_public_scorers_choose_the_same_dtype() -> None:
+    assert QAlignScorer("nano", device="cpu").scorer.dtype == Scorer.from_pretrained("nano", device="cpu").dtype
+    assert QAlignScorer("nano", device="cpu", dtype="bfloat16").scorer.dtype == torch.bfloat16
