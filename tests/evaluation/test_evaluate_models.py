@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from q_align.cli.main import build
+from q_align.cli.main import build_parser
 from q_align.cli.options import opinions
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, LabelError, MediaError
@@ -122,8 +122,8 @@ def test_the_direction_of_training(rated: Path, fake: Any, tmp_path: Path, caplo
     (result,) = evaluate_models(fake(), [str(data)], tmp_path / "bare", settings=FRESH)
     assert result.metrics["srcc"] < -0.8
     down = ["evaluate", "--data", "x", "--lower-is-better"]
-    assert opinions(build().parse_args(down))["higher_is_better"] is False
-    assert opinions(build().parse_args(down[:3]))["higher_is_better"] is None
+    assert opinions(build_parser().parse_args(down))["higher_is_better"] is False
+    assert opinions(build_parser().parse_args(down[:3]))["higher_is_better"] is None
 
 
 def test_rows_beyond_the_range_of_training_are_evaluated(rated: Path, fake: Any, tmp_path: Path) -> None:
@@ -275,6 +275,11 @@ def test_a_question_of_its_own_is_asked_and_cached_apart(rated: Path, fake: Any,
     assert len(asked) == 40 and {question for _, question in asked} == {"Is this sharp?", "Is this noisy?", None}
     assert own["questions"] == 2 and pool["questions"] == 0
     assert [row["question"] for row in own.rows][:2] == ["Is this sharp?", "Is this noisy?"]
+    one = rated / "one.csv"
+    one.write_text("image,mos,question\n" + "".join(f"{n},{i},Is this sharp?\n" for i, n in enumerate(names)))
+    scorer = fake()
+    evaluate_models(scorer, [str(one)], settings=FRESH)
+    assert {question for _, _, question in scorer["m"].asked} == {"Is this sharp?"}
 
 
 def test_thresholds() -> None:
