@@ -17,8 +17,8 @@ _LAZY = {
     "Scorer": "q_align.score.scorer",
     "Score": "q_align.types",
     "LevelScheme": "q_align.levels",
-    "compare": "q_align.evaluation.evaluate",
-    "evaluate": "q_align.evaluation.evaluate",
+    "compare": "q_align.evaluation.api",
+    "evaluate": "q_align.evaluation.api",
     "load_video": "q_align.score.compat",
     "QAlignScorer": "q_align.score.compat",
     "QAlignAestheticScorer": "q_align.score.compat",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from q_align.evaluation.evaluate import compare, evaluate
+    from q_align.evaluation.api import compare, evaluate
     from q_align.evaluation.record import Evaluation
     from q_align.levels import LevelScheme
     from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer, load_video

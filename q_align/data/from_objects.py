@@ -50,7 +50,7 @@ def labels_from(
         LabelError: for another kind of object, missing columns, and values that are no labels; names the row.
     """
     table, items = _split(data)
-    folder = Path(image_folder if image_folder is not None else default_folder()).absolute()
+    folder = Path(image_folder if image_folder is not None else image_cache_folder()).absolute()
     paths = [_path(item, folder, row) for row, item in enumerate(items.values, 1)]
     table = table.append_column(items.name, pa.array(paths, pa.large_string()))
     if "id" not in table.column_names and any(not isinstance(item, (str, os.PathLike)) for item in items.values):
@@ -59,7 +59,7 @@ def labels_from(
     return labels_from_table(table, source, source=source, media_root=root, **options)
 
 
-def default_folder() -> Path:
+def image_cache_folder() -> Path:
     """Where images from memory are written."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "q_align" / "images"

@@ -48,7 +48,7 @@ def question_kind(labels: Labels) -> Questions:
             kinds.add("card")
             of_task[task] = distinct[0]
         else:
-            kinds.add("paraphrases" if _in_pool(task, distinct) else "items")
+            kinds.add("paraphrases" if in_pool(task, distinct) else "items")
     if "items" in kinds:
         return Questions("items")
     if "paraphrases" in kinds:
@@ -56,7 +56,8 @@ def question_kind(labels: Labels) -> Questions:
     return Questions("card", of_task) if of_task else Questions("none")
 
 
-def _in_pool(task: str, questions: Sequence[str]) -> bool:
+def in_pool(task: str, questions: Sequence[str]) -> bool:
+    """Whether all of these are questions of the task's own pool, up to the word for the item."""
     pool = {_plain(question) for question in TASKS[task].questions}
     return all(_plain(question) in pool for question in questions)
 

@@ -6,6 +6,7 @@ models are judged on one ground truth per test set.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,7 @@ def evaluate_models(
     results = []
     for name, model in named.items():
         began = time.perf_counter()
-        scorer = model if _is_scorer(model) else _load(model, settings)
+        scorer = _on_levels(model) if _is_scorer(model) else _load(model, settings)
         scheme = scorer.card.levels
         sets = [on_levels(test.labels, truth, scheme) for test, truth in zip(tests, truths)]
         scores, timing = score_sets(scorer, sets, open_cache(model, scorer, settings))
@@ -190,6 +191,15 @@ def _is_scorer(model: Any) -> bool:
     return hasattr(model, "stream") and hasattr(model, "card")
 
 
+def _on_levels(scorer: Any) -> Any:
+    """The scorer with scores on the level scale, on which it is compared with the MOS."""
+    if getattr(scorer, "scale", None) is None or scorer.scale.identity:
+        return scorer
+    scorer = copy.copy(scorer)  # shares the model; the caller's keeps its scale
+    scorer.scale = Scale(LEVEL)
+    return scorer
+
+
 def _load(model: Any, settings: EvaluationSettings) -> Any:
     from q_align.score.scorer import Scorer
 
@@ -203,7 +213,7 @@ def _card_of(model: Any, settings: EvaluationSettings) -> ModelCard:
         return model.card
     try:
         return read_card(model)
-    except CheckpointError:  # not downloaded yet, or no model: loading does the one or says the other
+    except CheckpointError:  # not downloaded yet, or no model: loading downloads it or raises
         return _load(model, settings).card
 
 

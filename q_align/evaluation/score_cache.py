@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 )
 
 
-def default_folder() -> Path:
+def score_cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "q_align" / "scores"
 

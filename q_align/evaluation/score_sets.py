@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from q_align.data.labels import Labels
-from q_align.evaluation.score_cache import ScoreCache, default_folder, item_key, model_fingerprint
+from q_align.data.questions import in_pool, question_kind
+from q_align.evaluation.score_cache import ScoreCache, item_key, model_fingerprint, score_cache_folder
 from q_align.evaluation.settings import EvaluationSettings
 from q_align.log import log
-from q_align.tasks import TASKS
 from q_align.types import Item, Score
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ class Request(NamedTuple):
 
 
 def requests_of(labels: Labels) -> list[Request]:
-    """One request per row; a question is asked as the labels have it, unless it paraphrases the task's own."""
+    """One request per row; a question is asked as the labels have it, unless it only paraphrases the task's own."""
     names, tasks = labels.column("media").tolist(), labels.column("task").tolist()
-    questions = labels.column("question").tolist() if labels.has("question") else [None] * len(labels)
-    return [
-        Request(name, task, None if question in (None, "", *_paraphrases(task)) else question)
-        for name, task, question in zip(names, tasks, questions)
-    ]
+    found = question_kind(labels)
+    if found.kind == "items":
+        questions = [question or None for question in labels.column("question").tolist()]
+    else:
+        own = {task: text for task, text in found.of_task.items() if not in_pool(task, [text])}
+        questions = [own.get(task) for task in tasks]
+    return [Request(*row) for row in zip(names, tasks, questions)]
 
 
 def score_sets(
@@ -80,7 +82,7 @@ def open_cache(model: Any, scorer: Scorer, settings: EvaluationSettings) -> Scor
     folders = [locate(model)]
     if scorer.card.base and (folders[0] / "adapter_config.json").is_file():
         folders.append(locate(scorer.card.base))
-    folder = Path(str(settings.cache)) if settings.cache not in (None, True) else default_folder()
+    folder = Path(str(settings.cache)) if settings.cache not in (None, True) else score_cache_folder()
     return ScoreCache(folder, model_fingerprint(folders), score_settings(scorer, settings))
 
 
@@ -128,10 +130,6 @@ def _processor() -> str:
         lines = []
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return named or platform.processor() or platform.machine()
-
-
-def _paraphrases(task: str) -> tuple[str, ...]:
-    return TASKS[task].questions if task in TASKS else ()
 
 
 def _stream(scorer: Any, requests: Sequence[Request]) -> Iterator[Any]:

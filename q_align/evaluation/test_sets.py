@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from q_align.data.dataset_card import DatasetCard
 from q_align.data.from_objects import labels_from
-from q_align.data.labels import Labels, LevelLabels
+from q_align.data.labels import TRAINING, Labels, LevelLabels
 from q_align.data.media_files import check_media
 from q_align.data.open_dataset import open_for_test, parse_spec
 from q_align.errors import ConfigError
@@ -100,7 +100,7 @@ def ground_truth(test: TestSet, cards: Mapping[str, ModelCard], settings: Evalua
     if range_from not in ("declared", "the votes"):
         low, high = mos_range
         log.info("%s: MOS range %g to %g, taken from %s (--mos-range declares another)", source, low, high, range_from)
-    if better != test.labels.higher_is_better or "direction_from" in test.labels.report:
+    if better != test.labels.higher_is_better or test.labels.report.get("direction_from", "declared") != "declared":
         word = "higher" if better else "lower"
         log.info("%s: %s is better (--lower-is-better or --no-lower-is-better declares it)", source, word)
     if task is not None:
@@ -148,7 +148,7 @@ def _range(
     origin = str(labels.report.get("range_from", "declared"))
     if settings.mos_range is not None:
         return labels.mos_range, "declared"
-    if origin == "declared":
+    if origin in ("declared", TRAINING):
         return labels.mos_range, f"the card of {test.card.name}" if test.card is not None else "declared"
     ranges = {
         name: (float(low), float(high))

@@ -11,8 +11,8 @@ from q_align.metrics import agreement
 from q_align.metrics.bootstrap import bootstrap_correlations, content_groups, percentile_interval
 from q_align.metrics.correlation import (
     MIN_PAIRS,
+    all_equal,
     finite_pairs,
-    is_constant,
     krcc,
     plcc,
     rmse,
@@ -92,7 +92,7 @@ def _intervals(mos: np.ndarray, score: np.ndarray, content: Any, resamples: int,
     nothing = (float("nan"), float("nan"))
     group, groups = content_groups(len(mos), content)
     found = {"srcc_ci": nothing, "plcc_ci": nothing}
-    if resamples and len(mos) >= MIN_PAIRS and not (is_constant(mos) or is_constant(score)):
+    if resamples and len(mos) >= MIN_PAIRS and not (all_equal(mos) or all_equal(score)):
         ranked, linear = bootstrap_correlations(mos, [score], content, number=resamples, seed=seed)
         found = {
             "srcc_ci": percentile_interval(ranked[:, 0]),
@@ -126,7 +126,7 @@ def _notes(mos: np.ndarray, score: np.ndarray, fits: dict[str, Any]) -> list[str
         notes += [
             f"the {what} are constant: correlations are undefined"
             for what, v in (("MOS values", mos), ("scores", score))
-            if is_constant(v)
+            if all_equal(v)
         ]
     for name, fit in fits.items():
         if fit.note:

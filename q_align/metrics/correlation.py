@@ -41,7 +41,7 @@ def finite_pairs(mos: Any, score: Any) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson correlation of finite (n,) arrays; NaN for n < 3 or a constant side."""
-    if len(a) < MIN_PAIRS or is_constant(a) or is_constant(b):
+    if len(a) < MIN_PAIRS or all_equal(a) or all_equal(b):
         return float("nan")
     a = a - a.mean()
     b = b - b.mean()
@@ -51,7 +51,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 
 
-def is_constant(a: np.ndarray) -> bool:
+def all_equal(a: np.ndarray) -> bool:
     """Whether (n,) values are all the same, up to rounding."""
     return len(a) == 0 or bool(np.ptp(a) <= _NOISE * np.abs(a).max())
 
@@ -65,7 +65,7 @@ def plcc(mos: Any, score: Any) -> float:
 def srcc(mos: Any, score: Any) -> float:
     """Spearman rank correlation, -1..1, higher is better: Pearson of midranks."""
     mos, score, _ = finite_pairs(mos, score)
-    if is_constant(mos) or is_constant(score):  # before ranking, which turns rounding noise into an order
+    if all_equal(mos) or all_equal(score):  # before ranking, which turns rounding noise into an order
         return float("nan")
     return pearson(ranks(mos), ranks(score))
 
@@ -96,7 +96,7 @@ def krcc(mos: Any, score: Any) -> float:
     from scipy.stats import kendalltau
 
     mos, score, _ = finite_pairs(mos, score)
-    if len(mos) < MIN_PAIRS or is_constant(mos) or is_constant(score):
+    if len(mos) < MIN_PAIRS or all_equal(mos) or all_equal(score):
         return float("nan")
     return float(kendalltau(mos, score).statistic)
 

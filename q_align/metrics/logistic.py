@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from q_align.metrics.correlation import finite_pairs, is_constant, pearson
+from q_align.metrics.correlation import all_equal, finite_pairs, pearson
 
 _CENTRES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)  # quantiles of the scores
 _WIDTHS = np.geomspace(0.06, 8.0, 9)  # in standard deviations of the scores
@@ -82,15 +82,15 @@ def fit_logistic(mos: Any, score: Any, *, parameters: int = 4) -> LogisticFit:
         parameters: 4 or 5.
 
     Returns:
-        The fit; with `beta == ()` and NaN measures for too few items (n <= parameters) or a constant side.
+        The fit; with `beta == ()` and NaN metrics for too few items (n <= parameters) or a constant side.
     """
     if parameters not in (4, 5):
         raise ValueError(f"a logistic has 4 or 5 parameters, got {parameters}")
     mos, score, _ = finite_pairs(mos, score)
     if len(mos) <= parameters:
         return _no_fit(f"{len(mos)} items are too few for {parameters} parameters")
-    if is_constant(mos) or is_constant(score):
-        return _no_fit("the scores are constant" if is_constant(score) else "the MOS values are constant")
+    if all_equal(mos) or all_equal(score):
+        return _no_fit("the scores are constant" if all_equal(score) else "the MOS values are constant")
     mx, sx, my, sy = score.mean(), score.std(), mos.mean(), mos.std()
     x, y = (score - mx) / sx, (mos - my) / sy
     linear = parameters == 5

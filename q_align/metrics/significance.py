@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from q_align.metrics.bootstrap import bootstrap_correlations, bootstrap_means, content_groups, percentile_interval
-from q_align.metrics.correlation import is_constant, pearson, ranks
+from q_align.metrics.correlation import all_equal, pearson, ranks
 
 _MIN = 4  # Williams' t has n - 3 degrees of freedom
 
@@ -91,7 +91,7 @@ def compare_scores(
     draws: dict[str, np.ndarray] = {}
     if n >= _MIN:
         options: dict[str, Any] = {"number": resamples, "seed": seed}
-        if not any(map(is_constant, table)):
+        if not any(map(all_equal, table)):
             ranked, linear = bootstrap_correlations(table[0], list(table[1:]), content, **options)
             draws = {"srcc": ranked, "plcc": linear}
         draws["rmse_raw"] = np.sqrt(bootstrap_means(errors.T, content, **options))

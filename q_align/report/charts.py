@@ -13,7 +13,7 @@ from q_align.metrics.logistic import logistic_curve
 from q_align.report.svg import Axes, dots, marker, path, tag, text
 from q_align.report.units import LEVELS, logistic_in, pairs_of
 
-FEW = 400  # up to so many items each mark says which item it is
+FEW = 400  # up to this number of items each mark names its item
 MANY = 3000  # beyond, marks become hexagons
 _HEX = 46  # hexagons across
 
@@ -34,7 +34,7 @@ def scatter_chart(result: Evaluation, units: str = LEVELS) -> Markup:
     else:
         names = result.column("id")[result.known]
         for x, y, s, m, name in zip(axes.x(score), axes.y(mos), score, mos, names):
-            axes.add(marker(x, y, 0, cls="dot", size=3, says=f"{name}: MOS {m:.2f}, score {s:.2f}"))
+            axes.add(marker(x, y, 0, cls="dot", size=3, about=f"{name}: MOS {m:.2f}, score {s:.2f}"))
     beta = (result.metrics.get("logistic4") or {}).get("beta") or ()
     if beta:
         value = result.column("value")[result.known]
@@ -81,7 +81,9 @@ def calibration_chart(result: Evaluation, units: str = LEVELS) -> Markup:
     if means:
         spots = axes.points(xs, ys)
         axes.add(path(spots, cls="fit"))
-        axes.add(*(marker(x, y, 0, cls="dot strong", says=f"{s:.2f}: {m:.2f}") for (x, y), (s, m) in zip(spots, means)))
+        axes.add(
+            *(marker(x, y, 0, cls="dot strong", about=f"{s:.2f}: {m:.2f}") for (x, y), (s, m) in zip(spots, means))
+        )
     bias = shown(record["bias"] if means else None, sign=True)
     axes.add(text(axes.left + 8, axes.top + 12, f"mean of score - MOS {bias}", anchor="start"))
     return axes.drawing(f"Calibration of the score: mean MOS against mean score; bias {bias}")

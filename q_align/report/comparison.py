@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from q_align.evaluation.evaluate import align_results, comparison_columns, same_mos
+from q_align.evaluation.api import align_results, comparison_columns, same_mos
 from q_align.metrics import compare_scores
 from q_align.report.collect import ResultSet
 from q_align.report.result_tables import ReportTable

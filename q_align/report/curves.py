@@ -50,7 +50,7 @@ def radar(names: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
         known = [(spot(a, v), v) for a, v in zip(angles, row) if v is not None]
         whole = len(known) == len(names)
         parts.append(path([p for p, _ in known], cls=f"line s{i % SERIES}", close=whole))
-        parts += [marker(x, y, i, cls=f"dot s{i % SERIES}", says=f"{metric} {v:.3f}") for (x, y), v in known]
+        parts += [marker(x, y, i, cls=f"dot s{i % SERIES}", about=f"{metric} {v:.3f}") for (x, y), v in known]
     below = cy + radius * max(0.0, float(np.sin(angles).max())) + 46
     parts += _names(list(series), x=40, y=below)
     height = below + 16 * len(series)

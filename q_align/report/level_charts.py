@@ -53,8 +53,10 @@ def reliability_chart(result: Evaluation) -> Markup:
         weight = "bar-b" if n >= FEW_IN_BIN else "bar-b few"
         axes.add(tag("rect", x=x + 1, y=y, width=wide, height=float(axes.y(0)) - y, cls=weight))
         axes.add(text(x + 1 + wide / 2, float(axes.y(0)) - 4, n, cls="t small"))
-        says = f"{n} items: probability {confidence:.2f}, accuracy {accuracy:.2f}"
-        axes.add(marker(float(axes.x(confidence)), y, 0, cls="dot strong", size=2 + 5 * np.sqrt(n / total), says=says))
+        about = f"{n} items: probability {confidence:.2f}, accuracy {accuracy:.2f}"
+        axes.add(
+            marker(float(axes.x(confidence)), y, 0, cls="dot strong", size=2 + 5 * np.sqrt(n / total), about=about)
+        )
     axes.add(
         text(
             axes.left + 8,

@@ -26,11 +26,11 @@ def tag(name: str, content: Any = "", /, **attributes: Any) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup(words), content)
 
 
-def drawing(parts: Sequence[Any], says: str, *, width: float = WIDTH, height: float = HEIGHT) -> Markup:
-    """A whole drawing that scales with its box; `says` describes it in words."""
-    body = Markup("").join([tag("title", says), *parts])
+def drawing(parts: Sequence[Any], about: str, *, width: float = WIDTH, height: float = HEIGHT) -> Markup:
+    """A whole drawing that scales with its box; `about` describes it in words."""
+    body = Markup("").join([tag("title", about), *parts])
     box, widest = f"0 0 {_short(width)} {_short(height)}", f"max-width:{width * 1.35:.0f}px"  # letters stay letters
-    return tag("svg", body, xmlns="http://www.w3.org/2000/svg", viewBox=box, style=widest, role="img", aria_label=says)
+    return tag("svg", body, xmlns="http://www.w3.org/2000/svg", viewBox=box, style=widest, role="img", aria_label=about)
 
 
 def text(x: float, y: float, content: Any, *, anchor: str = "middle", cls: str = "t", **more: Any) -> Markup:
@@ -48,7 +48,7 @@ def dots(points: Any, *, cls: str) -> Markup:
     return tag("path", d="".join(f"M{_short(x)} {_short(y)}h0" for x, y in points), cls=cls)
 
 
-def marker(x: float, y: float, number: int, *, cls: str, size: float = 4, says: str = "") -> Markup:
+def marker(x: float, y: float, number: int, *, cls: str, size: float = 4, about: str = "") -> Markup:
     """A mark whose shape distinguishes series without colour: circle, square, triangle, diamond, cross."""
     s = size
     shapes = (
@@ -56,7 +56,7 @@ def marker(x: float, y: float, number: int, *, cls: str, size: float = 4, says: 
         [(x, y - s * 1.2), (x + s * 1.1, y + s), (x - s * 1.1, y + s)],
         [(x, y - s * 1.3), (x + s * 1.3, y), (x, y + s * 1.3), (x - s * 1.3, y)],
     )
-    title = tag("title", escape(says)) if says else ""
+    title = tag("title", escape(about)) if about else ""
     kind = number % (len(shapes) + 1)
     if kind == 0:
         return tag("circle", title, cx=x, cy=y, r=s, cls=cls)
@@ -119,8 +119,8 @@ class Axes:
         up = (self.top + self.height - self.bottom) / 2
         self.add(text(14, up, self.ylabel, cls="t label", transform=f"rotate(-90 14 {_short(up)})"))
 
-    def drawing(self, says: str) -> Markup:
-        return drawing(self.parts, says, width=self.width, height=self.height)
+    def drawing(self, about: str) -> Markup:
+        return drawing(self.parts, about, width=self.width, height=self.height)
 
 
 def legend(entries: Sequence[tuple[str, str]], *, x: float, y: float, step: float = 16) -> list[Markup]:

@@ -16,8 +16,8 @@ import numpy as np
 from q_align.config.resolve import resolve_config
 from q_align.data.labels import LevelLabels
 from q_align.errors import TrainingError
-from q_align.metrics import srcc
 from q_align.log import log
+from q_align.metrics import srcc
 from q_align.models.backbone import read_card
 from q_align.train.checkpoints import (
     STATE,

@@ -11,6 +11,7 @@ import numpy as np
 
 from q_align.config.schema import RunConfig
 from q_align.data.labels import Labels
+from q_align.data.questions import question_kind
 from q_align.models.card import ModelCard
 
 # What a fine-tuned model's card keeps of the remarks on its base.
@@ -40,8 +41,12 @@ def trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> 
     tasks = {record["task"] for record in records}
     about = {} if fresh else {key: value for key, value in card.about.items() if key in LASTING}
     sources = ", ".join(dict.fromkeys(record["source"] for record in records))
+    questions = dict(card.questions)
+    for labels in sets:
+        questions |= question_kind(labels).of_task  # the one question of a task is asked when scoring, too
     return dataclasses.replace(
         card,
+        questions=questions,
         tasks=tuple(sorted(tasks | set(() if fresh else card.tasks))),
         trained_on=[*([] if fresh else card.trained_on), *records],
         base=_home(config.model.path),

@@ -80,7 +80,7 @@ def test_scales_by_name() -> None:
     assert [at("unit", v) for v in (1, 3, 5)] == [0.0, 0.5, 1.0]
     assert at("percent", 2) == pytest.approx(25)
     assert at("mos:koniq", 2) == pytest.approx(21)  # calibrated
-    assert [at("mos:live", v) for v in (1, 5)] == pytest.approx([90, 0])  # trained on: its range, turned back
+    assert [at("mos:live", v) for v in (1, 5)] == pytest.approx([90, 0])  # trained on: its range, inverted
     with pytest.raises(
         ConfigError, match=r"unknown scale 'mos:konik' .did you mean 'mos:koniq'.*; scales of this model are"
     ):

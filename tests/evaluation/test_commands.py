@@ -43,8 +43,8 @@ def test_errors_are_one_line(
 ) -> None:
     monkeypatch.delenv("Q_ALIGN_DATA", raising=False)
     assert main(words) == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("q-align: error: ")]
-    assert len(said) == 1 and expected in said[0]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("q-align: error: ")]
+    assert len(errors) == 1 and expected in errors[0]
 
 
 def test_cards_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from q_align.cli.main import build
+from q_align.cli.main import build_parser
 from q_align.cli.options import opinions
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, LabelError, MediaError
@@ -51,8 +51,8 @@ def test_contract(rated: Path, fake: Any, tmp_path: Path) -> None:
 def test_failures_are_rows(rated: Path, fake: Any, tmp_path: Path) -> None:
     (rated / "9.png").unlink()
     out = tmp_path / "out"
-    load = fake(broken={"7.png"})
-    (result,) = evaluate_models(load, [str(rated / "labels.csv")], out, settings=FRESH)
+    models = fake(broken={"7.png"})
+    (result,) = evaluate_models(models, [str(rated / "labels.csv")], out, settings=FRESH)
     assert (result.metrics["n"], result.metrics["failed"]) == (18, 2)
     found = rows(out)
     assert len(found) == 20
@@ -63,8 +63,8 @@ def test_failures_are_rows(rated: Path, fake: Any, tmp_path: Path) -> None:
 
 
 def test_nothing_scored_is_no_crash(rated: Path, fake: Any, tmp_path: Path) -> None:
-    load = fake(broken={f"{i}.png" for i in range(24)})
-    (result,) = evaluate_models(load, [str(rated / "labels.csv")], tmp_path / "out", settings=FRESH)
+    models = fake(broken={f"{i}.png" for i in range(24)})
+    (result,) = evaluate_models(models, [str(rated / "labels.csv")], tmp_path / "out", settings=FRESH)
     assert (result.metrics["n"], result.metrics["failed"]) == (0, 20)
     assert math.isnan(result.metrics["srcc"]) and "no metric is defined" in result.line()
     assert json.loads((tmp_path / "out/metrics.json").read_text())["srcc"] is None  # strict JSON
@@ -90,47 +90,45 @@ def test_several_models_and_sets(rated: Path, fake: Any, tmp_path: Path) -> None
     ] == "model,trained_on,rated srcc,rated plcc,other srcc,other plcc"
 
 
-def test_the_range_that_the_model_was_taught(rated: Path, fake: Any, tmp_path: Path) -> None:
-    taught = [{"source": "rated", "mos_range": [0, 100], "rows": 4}]
-    load = fake(trained_on=taught)
-    evaluate_models(load, [str(rated / "labels.csv")], tmp_path / "a", settings=FRESH)
+def test_the_range_of_training(rated: Path, fake: Any, tmp_path: Path) -> None:
+    trained = [{"source": "rated", "mos_range": [0, 100], "rows": 4}]
+    models = fake(trained_on=trained)
+    evaluate_models(models, [str(rated / "labels.csv")], tmp_path / "a", settings=FRESH)
     assert rows(tmp_path / "a")[0]["mos"] == pytest.approx(1 + 4 * 0.18)
     declared = EvaluationSettings(cache=False, resamples=0, mos_range=(-100, 100))
-    evaluate_models(load, [str(rated / "labels.csv")], tmp_path / "b", settings=declared)
+    evaluate_models(models, [str(rated / "labels.csv")], tmp_path / "b", settings=declared)
     assert rows(tmp_path / "b")[0]["mos"] == pytest.approx(1 + 4 * 0.59)
 
 
-def test_the_direction_that_the_model_was_taught(
-    rated: Path, fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_direction_of_training(rated: Path, fake: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = rated / "labels.csv"
     data.write_text(
         "image,mos,split\n" + "".join(f"{i}.png,{98 - 4 * i},{'test' if i else 'train'}\n" for i in range(24))
     )
     for number, ends in enumerate(([6, 94], [0, 100])):  # the same range as the rows' own, or another one
-        taught = [{"source": "rated", "mos_range": ends, "higher_is_better": False}]
+        trained = [{"source": "rated", "mos_range": ends, "higher_is_better": False}]
         if number == 0:
             data.write_text(data.read_text().replace("train", "test"))
         caplog.clear()
         with caplog.at_level("INFO", logger="q_align"):
-            (result,) = evaluate_models(fake(trained_on=taught), [str(data)], tmp_path / f"{number}", settings=FRESH)
+            (result,) = evaluate_models(fake(trained_on=trained), [str(data)], tmp_path / f"{number}", settings=FRESH)
         assert result.metrics["srcc"] > 0.8 and result.metrics["higher_is_better"] is False
         assert f"MOS range {ends[0]} to {ends[1]}, taken from the training of m" in caplog.text
         assert "rated: lower is better" in caplog.text
         assert caplog.text.count("evaluating the rows of split 'test'") == 1
     up = replace(FRESH, higher_is_better=True)
-    (result,) = evaluate_models(fake(trained_on=taught), [str(data)], tmp_path / "up", settings=up)
+    (result,) = evaluate_models(fake(trained_on=trained), [str(data)], tmp_path / "up", settings=up)
     assert result.metrics["srcc"] < -0.8
     (result,) = evaluate_models(fake(), [str(data)], tmp_path / "bare", settings=FRESH)
     assert result.metrics["srcc"] < -0.8
     down = ["evaluate", "--data", "x", "--lower-is-better"]
-    assert opinions(build().parse_args(down))["higher_is_better"] is False
-    assert opinions(build().parse_args(down[:3]))["higher_is_better"] is None
+    assert opinions(build_parser().parse_args(down))["higher_is_better"] is False
+    assert opinions(build_parser().parse_args(down[:3]))["higher_is_better"] is None
 
 
-def test_rows_beyond_the_range_that_was_taught_are_kept(rated: Path, fake: Any, tmp_path: Path) -> None:
-    taught = [{"source": "rated", "mos_range": [20, 80]}]
-    evaluate_models(fake(trained_on=taught), [str(rated / "labels.csv")], tmp_path / "a", settings=FRESH)
+def test_rows_beyond_the_range_of_training_are_evaluated(rated: Path, fake: Any, tmp_path: Path) -> None:
+    trained = [{"source": "rated", "mos_range": [20, 80]}]
+    evaluate_models(fake(trained_on=trained), [str(rated / "labels.csv")], tmp_path / "a", settings=FRESH)
     assert rows(tmp_path / "a")[-1]["mos"] == pytest.approx(1 + 4 * 74 / 60)
 
 
@@ -151,8 +149,8 @@ def test_training_rows_are_no_test(
     lines = [line.split(",") for line in (rated / "labels.csv").read_text().splitlines()]
     if name != "labels.csv":
         (rated / name).write_text("".join(f"{line[0]},{line[1]}\n" for line in lines))
-    load = fake(trained_on=[{"source": "rated", "mos_range": [0, 100]}])
-    (result,) = evaluate_models(load, [str(rated / name)], tmp_path / "out", settings=replace(FRESH, split=split))
+    models = fake(trained_on=[{"source": "rated", "mos_range": [0, 100]}])
+    (result,) = evaluate_models(models, [str(rated / name)], tmp_path / "out", settings=replace(FRESH, split=split))
     assert ("rated: m was trained on this data set" in caplog.text) == warned
     assert (result["training_rows"] > 0) == warned == ("not a test of this model" in result.line())
     assert json.loads((tmp_path / "out/metrics.json").read_text())["training_rows"] == result["training_rows"]
@@ -277,6 +275,11 @@ def test_a_question_of_its_own_is_asked_and_cached_apart(rated: Path, fake: Any,
     assert len(asked) == 40 and {question for _, question in asked} == {"Is this sharp?", "Is this noisy?", None}
     assert own["questions"] == 2 and pool["questions"] == 0
     assert [row["question"] for row in own.rows][:2] == ["Is this sharp?", "Is this noisy?"]
+    one = rated / "one.csv"
+    one.write_text("image,mos,question\n" + "".join(f"{n},{i},Is this sharp?\n" for i, n in enumerate(names)))
+    scorer = fake()
+    evaluate_models(scorer, [str(one)], settings=FRESH)
+    assert {question for _, _, question in scorer["m"].asked} == {"Is this sharp?"}
 
 
 def test_thresholds() -> None:

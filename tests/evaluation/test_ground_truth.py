@@ -108,7 +108,7 @@ def test_the_task_of_training_is_the_task_of_evaluation(
     rows = labels.read_text().splitlines()
     named.write_text("\n".join([f"{rows[0]},task", *(f"{row},iqa" for row in rows[1:])]) + "\n")
     two = save_model(tmp_path / "two", {"source": "named", "task": "iaa"})
-    assert evaluate_models([two], [named], settings=FRESH)[0]["task"] == "iqa", "a column says it"
+    assert evaluate_models([two], [named], settings=FRESH)[0]["task"] == "iqa", "the column decides"
 
 
 def test_models_of_different_tasks_on_one_set_are_an_error(labels: Path, tmp_path: Path) -> None:
@@ -136,26 +136,16 @@ def test_labels_on_another_range_are_those_that_reading_gives(tmp_path: Path) ->
             truth = GroundTruth((0.0, 100.0), "declared", better, None, "column")
             moved = on_levels(plain, truth, scheme)
             wanted = read_labels(path, mos_range=(0, 100), higher_is_better=better).on(scheme)
-            for column in ("mos", "raw_mos", "std", *(["votes"] if name != "std" else [])):
+            for column in ("mos", "raw_mos", "std", "raw_std", *(["votes"] if name != "std" else [])):
                 np.testing.assert_allclose(
                     moved.column(column).astype(float), wanted.column(column).astype(float), err_msg=f"{name} {column}"
                 )
 
 
-def test_votes_and_a_mos_beyond_them_on_the_range_of_training(labels: Path, tmp_path: Path) -> None:
-    """MOS 0 to 100 beside three marks: the model's training knows the range."""
-    file = labels.with_name("marks.csv")
-    file.write_text("image,mos,votes\n" + "".join(f'{i}.png,{8 * i + 3},"[{i}, 3, {12 - i}]"\n' for i in range(12)))
-    model = save_model(tmp_path / "model", {"source": "marks", "mos_range": [0, 100]})
-    (found,) = evaluate_models([model], [file], settings=FRESH)
-    np.testing.assert_allclose(found.column("mos"), 1 + 4 * found.column("raw_mos") / 100)
-    assert tuple(found["mos_range"]) == (0, 100) and found["n"] == 12
-
-
 def test_training_rows_of_a_card_are_never_a_silent_test(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A card whose part is a whole file with a column `split`: its train rows are left out, or flagged."""
+    """A card whose part is a whole file with a column `split`: its train rows are left out; when asked for, flagged."""
     rows = labels.read_text().splitlines()[1:]
     split = [f"{row},{'train' if i < 8 else 'test'}" for i, row in enumerate(rows)]
     (labels.parent / "all.csv").write_text("image,mos,split\n" + "\n".join(split) + "\n")
@@ -169,12 +159,14 @@ def test_training_rows_of_a_card_are_never_a_silent_test(
     command = ["evaluate", "--model", model, "--data", str(tmp_path / "card.yaml"), "--media-root", str(labels.parent)]
     assert main([*command, "--output", str(tmp_path / "out"), "--workers", "0", "--no-cache", "--resamples", "0"]) == 0
     found = json.loads((tmp_path / "out/metrics.json").read_text())
-    said = capsys.readouterr()
-    if found["n"] == 12:
-        assert found["training_rows"] == 8 and "8 rows are not a test of this model" in said.out
-        assert "8 of 12 rows are not a test of it" in said.err
-    else:
-        assert (found["n"], found["training_rows"]) == (4, 0)
+    assert (found["n"], found["training_rows"]) == (4, 0)
+    data = f"{tmp_path / 'card.yaml'}={labels.parent / 'all.csv'}"
+    words = ["evaluate", "--model", model, "--data", data, "--split", "all", "--output", str(tmp_path / "all")]
+    assert main([*words, "--workers", "0", "--no-cache", "--resamples", "0"]) == 0
+    output = capsys.readouterr()
+    every = json.loads((tmp_path / "all/metrics.json").read_text())
+    assert (every["n"], every["training_rows"]) == (12, 8) and "8 rows are not a test of this model" in output.out
+    assert "8 of 12 rows are not a test of it" in output.err
 
 
 def test_urls_are_refused_before_anything_is_scored_unless_allowed(
@@ -188,3 +180,17 @@ def test_urls_are_refused_before_anything_is_scored_unless_allowed(
     assert main([*command, "--allow-urls", "--resamples", "0"]) == 1  # nobody answers there: two rows with an error
     found = json.loads((tmp_path / "out/metrics.json").read_text())
     assert (found["n"], found["failed"]) == (2, 2) and "allow" not in found["errors"][0]
+
+
+def test_another_question_gives_another_score(labels: Path, tmp_path: Path) -> None:
+    """A `question` column is asked: two files that differ in it alone give two results."""
+    rows = labels.read_text().splitlines()[1:]
+    values = {}
+    for name, question in (("sharp", "Is this image sharp?"), ("noisy", "Rate the noise."), ("none", "")):
+        file = labels.with_name(f"{name}.csv")
+        file.write_text("image,mos,question\n" + "".join(f"{row},{question}\n" for row in rows))
+        cached = EvaluationSettings(cache=str(tmp_path / "cache"), resamples=0, loading={"workers": 0})
+        values[name] = evaluate_models(["nano"], [file], settings=cached)[0].column("value").tolist()
+    plain = evaluate_models(["nano"], [labels], settings=FRESH)[0].column("value").tolist()
+    assert values["none"] == plain
+    assert len({tuple(found) for found in values.values()}) == 3

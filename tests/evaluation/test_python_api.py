@@ -157,6 +157,9 @@ def test_errors_in_the_units_of_the_data_set(rated: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(fitted.column("value_mos"), 10 + 3 * level)
     assert fitted["mos_scale"]["origin"] == "calibration" and fitted["srcc"] == by_range["srcc"]
     assert set(fitted.column("scale")) == {"mos:down"} and fitted["rmse_raw"] == by_range["rmse_raw"]
+    scaled = Scorer(backbone, workers=0, scale="mos:down")
+    again = evaluate(scaled, rated / "down.csv", mos_range=(0, 100), **QUICK)
+    assert again.rows == fitted.rows and scaled.scale.name == "mos:down"
     other = evaluate(scorer, rated / "labels.csv", mos_range=(0, 100), scale="mos:down", **QUICK)
     assert other["mos_scale"]["name"] == "mos:down"
     none = evaluate(scorer, rated / "labels.csv", mos_range=(0, 100), scale="level", **QUICK)

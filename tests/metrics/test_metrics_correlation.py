@@ -1,4 +1,4 @@
-"""Correlations equal scipy's, keep their invariances, and say NaN where they are undefined."""
+"""Correlations equal scipy's, keep their invariances, and are NaN where they are undefined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from q_align import metrics
-from q_align.metrics.correlation import is_constant
+from q_align.metrics.correlation import all_equal
 
 REFERENCES = {
     "srcc": lambda a, b: stats.spearmanr(a, b).statistic,
@@ -52,19 +52,19 @@ def test_hand_worked() -> None:
 @given(data=PAIRS, shift=st.integers(-8, 8), factor=st.sampled_from([0.25, 2.0, 8.0]), seed=st.integers(0, 99))
 def test_invariances(name: str, data: tuple, shift: int, factor: float, seed: int) -> None:
     mos, score = data
-    measure = getattr(metrics, name)
-    value = measure(mos, score)
+    metric = getattr(metrics, name)
+    value = metric(mos, score)
     if math.isnan(value):
-        assert is_constant(mos) or is_constant(score)
+        assert all_equal(mos) or all_equal(score)
         return
     assert -1 <= value <= 1
-    assert measure(score, mos) == pytest.approx(value, abs=1e-12)  # symmetric
-    assert measure(mos, factor * score + shift) == pytest.approx(value, abs=1e-12)  # affine
-    assert measure(mos, -score) == pytest.approx(-value, abs=1e-12)
+    assert metric(score, mos) == pytest.approx(value, abs=1e-12)  # symmetric
+    assert metric(mos, factor * score + shift) == pytest.approx(value, abs=1e-12)  # affine
+    assert metric(mos, -score) == pytest.approx(-value, abs=1e-12)
     perm = np.random.default_rng(seed).permutation(len(mos))
-    assert measure(mos[perm], score[perm]) == pytest.approx(value, abs=1e-12)
-    if name != "plcc":  # rank measures survive any rising function
-        assert measure(mos, np.exp(score)) == pytest.approx(value, abs=1e-12)
+    assert metric(mos[perm], score[perm]) == pytest.approx(value, abs=1e-12)
+    if name != "plcc":  # rank metrics survive any rising function
+        assert metric(mos, np.exp(score)) == pytest.approx(value, abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from q_align.metrics import srcc
 from safetensors.torch import load_file, save_file
 from trained import run
 
@@ -18,6 +17,7 @@ from q_align import Scorer
 from q_align.cli.main import main
 from q_align.errors import TrainingError
 from q_align.levels import LevelScheme
+from q_align.metrics import srcc
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import ModelCard
 from q_align.train.averaging import average

@@ -58,7 +58,9 @@ def test_a_seed_does_not_move_the_validation_rows_and_they_are_listed(
         assert len(again) == 24
         assert sorted(Path(path).name for path in again.column("media")) == [f"{i:03d}.png" for i in range(24)]
         assert all(Path(path).is_file() for path in again.column("media"))
-        original = dict(zip(*(read_labels(plain / "labels.csv", mos_range=(1, 5)).column(c) for c in ("id", "raw_mos"))))
+        original = dict(
+            zip(*(read_labels(plain / "labels.csv", mos_range=(1, 5)).column(c) for c in ("id", "raw_mos")))
+        )
         assert dict(zip(again.column("id"), again.column("raw_mos"))) == original
         listed.append(sorted(again.split("val").column("id").tolist()))
     assert len(listed[0]) == 6

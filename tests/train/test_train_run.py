@@ -49,7 +49,13 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert evaluated[0]["eval_noise_srcc"] == evaluated[0]["eval_srcc"]
     card = json.loads((output / "q_align.json").read_text())
     assert card["base"] == str(tiny)
-    assert card["trained_on"][-1] == {"source": "noise", "task": "iqa", "rows": 18, "mos_range": [1.0, 5.0], "higher_is_better": True}
+    assert card["trained_on"][-1] == {
+        "source": "noise",
+        "task": "iqa",
+        "rows": 18,
+        "mos_range": [1.0, 5.0],
+        "higher_is_better": True,
+    }
     backbone = Backbone.from_pretrained(output)
     turn = Turn([Image.new("RGB", (24, 24))], backbone.card.question("iqa"), backbone.card.stem("iqa"))
     with torch.inference_mode():
