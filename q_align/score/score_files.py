@@ -107,10 +107,8 @@ def score_table(
             drop_failed_rows(job.output)
         prefix = {"prefix": f"part{part}"} if parts > 1 else {}
         columns = job.columns or all_columns(job)
-        opened = open_table(
-            job.output, resume=job.resume, columns=columns, levels=card.levels.words, **job.shards, **prefix
-        )
-        table = opened
+        options = {**job.shards, **prefix}
+        table = open_table(job.output, resume=job.resume, columns=columns, levels=card.levels.words, **options)
     if table is None:
         raise ConfigError("nowhere to write the scores: name an output, or give a table")
 
@@ -204,14 +202,8 @@ def run_settings(
     model: str, tasks: Sequence[str], scale: str, scorer: Scorer, loading: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is noted beside a table: the settings that change a score, with the dtype that was chosen."""
-    return {
-        "model": model,
-        "task": ",".join(tasks),
-        "scale": scale,
-        "dtype": str(scorer.dtype).removeprefix("torch."),
-        "quantize": loading.get("quantize"),
-        "media": asdict(scorer.spec),
-    }
+    precision = {"dtype": str(scorer.dtype).removeprefix("torch."), "quantize": loading.get("quantize")}
+    return {"model": model, "task": ",".join(tasks), "scale": scale, **precision, "media": asdict(scorer.spec)}
 
 
 def all_columns(job: ScoringJob) -> tuple[str, ...]:

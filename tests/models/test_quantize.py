@@ -127,7 +127,7 @@ def test_unknown_names_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     check_precision("flash_attention_2", "bfloat16", "dtype")
     with pytest.raises(ConfigError, match="needs dtype bfloat16"):
         Scorer.from_pretrained("nano", attn="flash_attention_2")
-    with pytest.raises(ConfigError, match="nano knows no quantize"):
+    with pytest.raises(ConfigError, match="nano has no quantize"):
         Scorer.from_pretrained("nano", quantize="8bit")
     warm_up_quantized_layers(torch.nn.Linear(2, 2))
 
