@@ -21,14 +21,13 @@ from q_align.models.prompting import build_turn
 from q_align.models.quantize import warm_up_quantized_layers
 from q_align.score.engine import Engine, Loaded
 from q_align.score.forward import Forward, bounds
+from q_align.score.items import AUTO, log_once, name_item, task_names
 from q_align.score.pooling import MODEL, check_pooling, pool_frames
 from q_align.score.scale import LEVEL, find_scale
 from q_align.tasks import get_task
 from q_align.types import Item, Media, MediaSpec, Score, Turn
 
-AUTO = "auto"
 OWN = ("batch_tokens", "spec", "limits", "compile", "scale")  # options of `Scorer` that its loader takes too
-_logged: set[str] = set()  # messages that are logged once per process
 
 
 class Scorer:
@@ -116,17 +115,13 @@ class Scorer:
         card = options.get("card") or read_card(path)  # a model that is not there is the first thing to report
         dtype = resolve_dtype(dtype, device, card.dtype)
         check_precision(options.get("attn"), dtype, "dtype")
-        own = {
-            name: options.pop(name)
-            for name in ("batch_tokens", "spec", "limits", "compile", "scale")
-            if name in options
-        }
+        own = {name: options.pop(name) for name in OWN if name in options}
         spread = options.get("device_map") is not None
         if options.get("quantize") and not spread and (device := find_device(device)).type == "cuda":
             options["device_map"] = {"": str(device)}  # else every process would quantise on the first GPU
         backbone = Backbone.from_pretrained(path, dtype=dtype, only_score=True, **options)
         if str(path) in PACKAGED:
-            _once(log.info, f"{path} is the embedded model: its scores are a demonstration, not a measurement")
+            log_once(log.info, f"{path} is the embedded model: its scores are a demonstration, not a measurement")
         if spread and device is None:
             device = next(backbone.model.parameters()).device  # where the map has put it
         return cls(backbone, device=device, batch_size=batch_size, workers=workers, **own)
@@ -145,7 +140,7 @@ class Scorer:
         """
         if task != AUTO:
             get_task(task)
-        item = _item(media, 0, task)[0]
+        item = name_item(media, 0, task)[0]
         return next(self._stream([item._replace(question=question)], task, "raise", workers=0))
 
     def stream(
@@ -177,7 +172,7 @@ class Scorer:
             )
         if on_error not in ("row", "raise"):
             raise ConfigError(f"on_error must be 'row' or 'raise', got {on_error!r}")
-        for name in _names(task):
+        for name in task_names(task):
             if name != AUTO:
                 get_task(name)
         return self._stream(items, task, on_error, per_frame=per_frame, workers=self.workers)
@@ -203,7 +198,7 @@ class Scorer:
             # several tasks of one item: its frames are encoded once
             share=self.readout.share if self.readout.shares else None,
         )
-        named = (_item(media, number, task) for number, media in enumerate(items))
+        named = (name_item(media, number, task) for number, media in enumerate(items))
         for loaded in engine.run(named, partial(self._load, per_frame=per_frame)):
             for score in self._scores(loaded):
                 if score.error is not None and on_error == "raise":
@@ -221,9 +216,9 @@ class Scorer:
         for name in names:
             get_task(name)
             if not self.card.tasks:
-                _once(log.warning, "this model has not been fine-tuned for rating; its scores are meaningless")
+                log_once(log.warning, "this model has not been fine-tuned for rating; its scores are meaningless")
             elif name not in self.card.tasks:
-                _once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
+                log_once(log.warning, f"this model was trained for {', '.join(self.card.tasks)}, not for {name}")
         frames, warning = open_frames(media, self.spec, video=video, limits=self.limits)
         views = [frames] if not video or self.spec.pool == MODEL else []
         views += [[frame] for frame in frames if video and (per_frame or self.spec.pool != MODEL)]
@@ -249,20 +244,3 @@ class Scorer:
             if frames and per_frame:
                 score.frames = tuple(frame.value for frame in frames)
             yield self.scale.score(score)
-
-
-def _names(task: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (AUTO,) if task is None else (task,) if isinstance(task, str) else tuple(task)
-
-
-def _item(media: Any, number: int, task: str | Sequence[str] | None) -> tuple[Item, tuple[str, ...]]:
-    if not isinstance(media, Item):
-        named = isinstance(media, (str, os.PathLike))
-        media = Item(os.fspath(media) if named else str(number), media)
-    return media, (media.task,) if media.task else _names(task)
-
-
-def _once(say: Callable[[str], None], message: str) -> None:
-    if message not in _logged:
-        _logged.add(message)
-        say(message)

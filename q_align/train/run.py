@@ -146,7 +146,7 @@ def _datasets(
     return dataset(training, show), dataset(validation, None) if validation else None
 
 
-def order(config: RunConfig, labels: Sequence[Labels]) -> EpochSampler:
+def order(config: RunConfig, labels: Sequence[LevelLabels]) -> EpochSampler:
     """In which order, and how often, the training rows are visited."""
     data, train, loss = config.data, config.train, get_loss(config.loss.name, config.loss.weights, config.loss.options)
     sets = config.sets()
