@@ -172,7 +172,7 @@ def test_a_task_that_was_not_trained_is_said_once(
 ) -> None:
     from dataclasses import replace
 
-    from q_align.score import scorer as module
+    from q_align.score import items as module
 
     module._logged.clear()
     card = replace(nano.card, tasks=("iqa",))
@@ -198,7 +198,7 @@ def test_limits_reach_the_media(nano: Backbone, pictures: list[Path]) -> None:
 
 def test_the_embedded_model_says_what_it_is(pictures: list[Path], caplog: pytest.LogCaptureFixture) -> None:
     from q_align import Scorer as Public
-    from q_align.score import scorer as module
+    from q_align.score import items as module
 
     module._logged.clear()
     with caplog.at_level("INFO"):
