@@ -15,6 +15,7 @@ REQUIRES = [
     "pyarrow>=15",  # CSV, Parquet, columnar labels
     "pyyaml>=6",  # cards
     "jsonargparse[signatures]>=4.35",  # typed configuration with strict keys
+    "filelock>=3.12",  # one writer per table of scores
     "tqdm>=4.66",  # progress bars
     "matplotlib>=3.8",  # plots of the report
     "jinja2>=3.1",  # template of the report

@@ -8,18 +8,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from q_align.models.auto_classes import register_with_transformers
+
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Evaluation": "q_align.evaluation.record",
     "Scorer": "q_align.score.scorer",
     "Score": "q_align.types",
     "LevelScheme": "q_align.levels",
+    "compare": "q_align.evaluation.evaluate",
+    "evaluate": "q_align.evaluation.evaluate",
     "load_video": "q_align.score.compat",
     "QAlignScorer": "q_align.score.compat",
     "QAlignAestheticScorer": "q_align.score.compat",
     "QAlignVideoScorer": "q_align.score.compat",
 }
 __all__ = [
+    "Evaluation",
     "LevelScheme",
     "QAlignAestheticScorer",
     "QAlignScorer",
@@ -27,14 +33,20 @@ __all__ = [
     "Score",
     "Scorer",
     "__version__",
+    "compare",
+    "evaluate",
     "load_video",
 ]
 
 if TYPE_CHECKING:
+    from q_align.evaluation.evaluate import compare, evaluate
+    from q_align.evaluation.record import Evaluation
     from q_align.levels import LevelScheme
     from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer, load_video
     from q_align.score.scorer import Scorer
     from q_align.types import Score
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

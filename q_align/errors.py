@@ -31,6 +31,10 @@ class CheckpointError(QAlignError):
     """A model folder is incomplete or does not fit."""
 
 
+class DownloadError(QAlignError):
+    """A published model or data set is not in the local cache and cannot be downloaded."""
+
+
 class TrainingError(QAlignError):
     """Training cannot go on; says at which step and why."""
 

@@ -1,13 +1,14 @@
-"""The three rating tasks: what is asked, and how the answer begins (Q-Align, section 3).
+"""Rating tasks: what is asked about an image or a video, and how the answer begins (Q-Align, section 3).
 
-Knows English and nothing else: no model, no tokenizer, no media.
+Another task registers itself: `TASKS.register("face", Task("face", "image", ("How good is this face?",), "The quality
+of the face is"))`, in a module that Q_ALIGN_PLUGINS names, or through the entry points `q_align.tasks`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from q_align.errors import ConfigError, nearest
+from q_align.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,28 +16,37 @@ class Task:
     """One rating task.
 
     Attributes:
-        name: "iqa", "iaa" or "vqa".
-        aspect: What is rated, "quality" or "aesthetics".
-        medium: "image" or "video".
-        questions: Paraphrases drawn at random when training; the first one is asked when scoring.
+        name: "iqa", "iaa", "vqa", or the name of another one.
+        medium: "image" or "video": what is rated.
+        questions: paraphrases drawn at random when training; the first one is asked when scoring. A question that comes
+            with an item replaces it.
+        stem: how the answer begins; the level word follows: "The quality of the image is".
     """
 
     name: str
-    aspect: str
     medium: str
     questions: tuple[str, ...]
-
-    @property
-    def stem(self) -> str:
-        return f"The {self.aspect} of the {self.medium} is"
+    stem: str
 
     @property
     def question(self) -> str:
         return self.questions[0]
 
 
-def _questions(aspect: str, medium: str, other: str) -> tuple[str, ...]:
-    return (
+TASKS: Registry[Task] = Registry("task", "q_align.tasks", of=Task)
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ConfigError: for any other name.
+    """
+    return TASKS[name]
+
+
+def _rating_task(name: str, aspect: str, medium: str, other: str) -> None:
+    questions = (
         f"How would you rate the {aspect} of this {medium}?",
         f"Can you rate the {aspect} of this {other}?",
         f"Rate the {aspect} of this {medium}.",
@@ -47,21 +57,9 @@ def _questions(aspect: str, medium: str, other: str) -> tuple[str, ...]:
         f"What's your opinion on the {aspect} of this {other}?",
         f"What do you think about the {aspect} of this {medium}?",
     )
+    TASKS.register(name, Task(name, medium, questions, f"The {aspect} of the {medium} is"))
 
 
-TASKS: dict[str, Task] = {
-    "iqa": Task("iqa", "quality", "image", _questions("quality", "image", "picture")),
-    "iaa": Task("iaa", "aesthetics", "image", _questions("aesthetics", "image", "picture")),
-    "vqa": Task("vqa", "quality", "video", _questions("quality", "video", "clip")),
-}
-
-
-def get_task(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        ConfigError: for any other name.
-    """
-    if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}{nearest(name, TASKS)}; tasks are {', '.join(TASKS)}")
-    return TASKS[name]
+_rating_task("iqa", "quality", "image", "picture")
+_rating_task("iaa", "aesthetics", "image", "picture")
+_rating_task("vqa", "quality", "video", "clip")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     Frame = Image.Image | np.ndarray
-    # A path to an image or a video, raw bytes, a picture, an (H, W, 3) uint8 array, or the frames of a video.
+    # A path to an image or a video, raw bytes, an image, an (H, W, 3) uint8 array, or the frames of a video.
     Media = str | Path | bytes | Frame | Sequence[Frame]
 else:
     Media = Any
@@ -24,17 +24,19 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class MediaSpec:
-    """How media are looked at: the same in training and in scoring, and stored in every checkpoint.
+    """How images and videos are opened: the same in training and in scoring, and stored in every checkpoint.
 
     Raises:
-        ValueError: for numbers that make no sense.
+        ValueError: for numbers out of range.
     """
 
-    max_pixels: int | None = None  # pixels of one frame before the encoder, larger ones are scaled down; None: all
-    fps: float = 1.0  # points per second of a video (the paper: 1), at least one; 0: max_frames over the whole
-    max_frames: int = 16  # at most so many frames of a video, evenly spread
-    clip: int = 1  # frames taken one after another at each point
-    tiles: int = 0  # of an image beyond twice max_pixels, also so many crops at native scale, each of max_pixels
+    max_pixels: int | None = None  # pixels of one frame; larger frames are scaled down; None: no limit
+    fps: float = 1.0  # frames sampled per second of a video (the paper: 1); 0 spreads max_frames over the whole video
+    max_frames: int = 16  # frames of a video at most, spread evenly
+    clip: int = 1  # consecutive frames per sampling position
+    tiles: int = 0  # extra crops at native resolution of images with at least 2 x max_pixels; 0: none
+    pool: str = "model"  # how the frames of a video become one score: "model" sees them together; "mean", "min", "p10"
+    # pool scores of single frames
 
     def __post_init__(self) -> None:
         least = {"max_pixels": 1, "fps": 0, "max_frames": 1, "clip": 1, "tiles": 0}
@@ -45,26 +47,34 @@ class MediaSpec:
 
 
 class Item(NamedTuple):
-    """One medium to score: `id` names its row in the output."""
+    """One image or video to score.
+
+    Attributes:
+        id: names its row in the output.
+        media: a path, bytes, an image, an array, or a list of frames.
+        task: of this item; None: the task of the call.
+        question: asked about this item in place of the task's own.
+    """
 
     id: str
     media: Media
     task: str | None = None
+    question: str | None = None
 
 
 @dataclass(slots=True)
 class Sample:
-    """One rated medium.
+    """One rated image or video.
 
     Attributes:
         media: What is rated; usually a path.
-        task: "iqa", "iaa" or "vqa" (see `q_align.tasks`).
-        source: Name of the data set that it comes from; opinions are comparable within one source only.
+        task: "iqa", "iaa", "vqa", or another task (see `q_align.tasks`).
+        source: Name of the data set that it comes from; ratings are comparable within one source only.
         mos: Mean opinion score on the level scale, 1 (worst) to 5 (best) for the default five levels.
-        std: Standard deviation of the opinions on the same scale, or None where it is unknown.
-        id: Unique name within the source; the media path where nothing better is given.
+        std: Standard deviation of the ratings on the same scale, or None where it is unknown.
+        id: Unique name within the source; the path where nothing better is given.
         raw_mos: The value as the labels file holds it (its own range and direction).
-        question: The question to ask, where the labels file fixes one; else one is drawn from the task's pool.
+        question: The question that the labels file gives for this item, or None.
         votes: Share of raters per level, best level first (sums to 1), where the labels hold a histogram.
         extra: Other columns of the labels file, kept as they are.
     """
@@ -89,32 +99,32 @@ class Turn:
         frames: PIL images in RGB; one for an image, several for a video.
         question: The rater's question, without any placeholder for the frames.
         stem: The opening of the answer up to the level word: "The quality of the image is".
-        level: The word that completes the stem when training; None when scoring.
+        answer: The text that completes the stem when training, written by the readout; None when scoring.
         video: Whether the frames belong to one video.
     """
 
     frames: list[Image.Image]
     question: str
     stem: str
-    level: str | None = None
+    answer: str | None = None
     video: bool = False
 
 
 @dataclass(slots=True)
 class Score:
-    """The rating of one medium, or the reason why there is none.
+    """The score of one image or video, or the reason why there is none.
 
     Attributes:
         id: The path, or the position of the item where it has no name.
         value: Expected level, sum_k p_k v_k: 1 (bad) to 5 (excellent) for the default levels; higher is better.
-        level: The most probable level word.
-        probs: Probability of each level, in the order of the scheme (best first); sums to 1.
-        std: Standard deviation of the level distribution, on the scale of `value`.
-        mass: Probability that the full vocabulary gives to the level words, 0..1; a low one says that the model
-            would rather say something else, and that the score deserves less trust.
-        error: None, or one line that says why this medium has no score.
-        task: What was rated: "iqa", "iaa" or "vqa"; None where the medium could not be opened to find out.
-        warning: One line about a medium that was rated in part, such as a damaged video.
+        level: The most probable level word; for a regression head the level of `value`.
+        probs: Probability of each level, best first; sums to 1. None for a regression head.
+        std: Standard deviation of the level distribution, on the scale of `value`. None for a regression head.
+        mass: Probability that the full vocabulary gives to the level words, 0..1; where it is low the model would
+            answer something else, and the score deserves less trust. None for a regression head.
+        error: None, or one line that says why this item has no score.
+        task: What was rated, such as "iqa"; None where the file could not be opened to find out.
+        warning: One line about an item that was read in part, such as a damaged video.
         frames: The value of each frame of a video by itself, where asked for; None where the model gives no number.
     """
 

@@ -2,7 +2,7 @@
 
 python scripts/pack_nano.py CHECKPOINT [CHECKPOINT ...] q_align/models/nano/weights --labels GENERATED/labels.csv
 
-Of several checkpoints of one run it takes the mean of the weights. Then whole pictures settle the normalisation.
+Several checkpoints of one run are averaged. Then the normalisation statistics are recomputed on whole images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from q_align.data.label_files import read_labels
 from q_align.data.labels import Labels
 from q_align.media import open_image
 from q_align.models.backbone import Backbone
-from q_align.train.average import average
+from q_align.train.averaging import average
 from q_align.types import Turn
 
 ABOUT = {
@@ -29,19 +29,19 @@ ABOUT = {
     "licence": "Apache-2.0",
     "data": "generated media only (q-align data generate): procedural scenes and free photographs (docs/nano.md names "
     "them), graded distortions, simulated raters; no person's opinion",
-    "limits": "a demonstration and a base for fine-tuning; docs/nano.md says where it fails",
+    "limits": "a demonstration and a base for fine-tuning; docs/nano.md lists where it fails",
 }
-PICTURES, BATCH = 6400, 32
+IMAGES, BATCH = 6400, 32
 
 
-def pictures(backbone: Backbone, labels: Labels) -> Iterator[Tensor]:
-    """Pixels of training stills, all of one size, as the encoder cuts them: (BATCH, 3, h, w) in 0..1."""
-    taught = labels.split("train")
-    stills = taught.column("media")[taught.column("task") == "iqa"].tolist()
+def pixel_batches(backbone: Backbone, labels: Labels) -> Iterator[Tensor]:
+    """Pixels of training stills, all of one size, as the encoder splits them: (BATCH, 3, h, w) in 0..1."""
+    trained = labels.split("train")
+    stills = trained.column("media")[trained.column("task") == "iqa"].tolist()
     if len(stills) < BATCH:
-        raise SystemExit(f"{labels.source}: {len(stills)} training pictures; the normalisation wants {BATCH} or more")
+        raise SystemExit(f"{labels.source}: {len(stills)} training images; the normalisation needs {BATCH} or more")
     random.Random(0).shuffle(stills)
-    for start in range(0, min(PICTURES, len(stills)) - BATCH + 1, BATCH):
+    for start in range(0, min(IMAGES, len(stills)) - BATCH + 1, BATCH):
         frames = (open_image(path) for path in stills[start : start + BATCH])
         turns = [Turn([frame], backbone.card.question("iqa"), backbone.card.stem("iqa")) for frame in frames]
         yield backbone.encoder(turns)["pixel_values"].float() / 255
@@ -50,12 +50,12 @@ def pictures(backbone: Backbone, labels: Labels) -> Iterator[Tensor]:
 def pack(checkpoints: list[str], target: str, labels: Labels) -> None:
     with tempfile.TemporaryDirectory() as place:
         backbone = Backbone.from_pretrained(average([Path(c) for c in checkpoints], Path(place) / "mean"))
-    # those of training are of windows and of weights that moved: Izmailov et al. 2018, section 3.2
-    update_bn(pictures(backbone, labels), backbone.model.vision)
+    # training left the statistics of windows under changing weights: Izmailov et al. 2018, section 3.2
+    update_bn(pixel_batches(backbone, labels), backbone.model.vision)
     backbone.model.half()
-    # the last stage's data stand for all; names and paths of the training machine mean nothing elsewhere
-    taught = [{**backbone.card.trained_on[-1], "source": "generated"}]
-    backbone.card = dataclasses.replace(backbone.card, base=None, about=ABOUT, trained_on=taught)
+    # one entry stands for all stages; names and paths of the training machine mean nothing elsewhere
+    trained = [{**backbone.card.trained_on[-1], "source": "generated"}]
+    backbone.card = dataclasses.replace(backbone.card, base=None, about=ABOUT, trained_on=trained)
     backbone.save(target)
     for path in Path(target).iterdir():
         path.chmod(0o644)

@@ -7,18 +7,20 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log", "memory"],
+    ["types", "errors", "log"],
     ["registry"],
-    ["levels", "tasks", "config.overrides", "config.files"],
-    ["config", "media", "losses.base", "evaluate.metrics"],
-    ["data", "models", "losses", "synthetic", "evaluate.report", "evaluate.calibration", "train.checkpoints"],
+    ["hub", "levels", "tasks", "config.overrides", "config.files"],
+    ["config", "media", "losses", "metrics"],
+    ["readout"],
+    ["models"],
+    ["data", "synthetic", "train.checkpoints"],
     [
         *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
         *("train.saving_trainer", "train.throughput", "train.global_batch"),
     ],
     ["score", "train.trainer"],
-    ["train", "evaluate", "cluster"],
-    ["ablation"],
+    ["train", "evaluation", "cluster"],
+    ["ablation", "report"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

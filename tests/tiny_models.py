@@ -328,7 +328,7 @@ TINY: dict[str, Tiny] = {
 
 def tokenizer_of(tiny: Tiny, words: tuple[str, ...] = WORDS) -> PreTrainedTokenizerFast:
     """A byte-level or a SentencePiece-like BPE in which a space and a level word are one token."""
-    corpus = [text for task in TASKS.values() for text in (*task.questions, task.stem)]
+    corpus = [text for _, task in TASKS.items() for text in (*task.questions, task.stem)]
     corpus += [f"The quality of the image is {word}." for word in words] * 9
     special = ["<pad>", "</s>", "<s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"]
     special += ["<start_of_turn>", "<end_of_turn>", *tiny.tokens.values(), *tiny.markers]

@@ -1,6 +1,6 @@
 """`q-align data fetch NAME`: published checkpoints and data sets onto this disk, by name.
 
-The only command that downloads models. Knows names; `q_align.models.hub` and `q_align.data.archives` do the work.
+`q_align.hub` and `q_align.data.archives` do the work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         help="a checkpoint (one-align, DeQA-Score-Mix3, any org/name of the hub), a dataset card (kadid, csiq), or a "
         f"collection ({', '.join(COLLECTIONS)})",
     )
-    parser.add_argument("--folder", metavar="DIR", help="where to put it (default: the hub's cache; data sets: .)")
+    parser.add_argument("--folder", metavar="DIR", help="folder to write to (default: the hub's cache; data sets: .)")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of the hub's repository")
     parser.add_argument("--dataset", action="store_true", help="an org/name that is a data set, not a model")
     parser.add_argument("--unpack", action="store_true", help="unpack the archives of a data set")
@@ -35,30 +35,29 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Downloads, verifies, and prints the folder; the same command goes on after an interruption.
+    """Downloads, verifies, and prints the folder; the same command resumes an interrupted download.
 
     Raises:
-        CheckpointError, MediaError: when something cannot be fetched; says how to go on.
+        DownloadError, MediaError: when something cannot be downloaded; says how to resume.
     """
     from q_align.data.dataset_card import card_names
-    from q_align.models import hub
+    from q_align.hub import download_repo
+    from q_align.models.catalog import builtin_card, fetch_checkpoint, needs_base
 
     if args.name in card_names():
         return _archives(args)
     dataset = args.dataset or args.name in COLLECTIONS
     folder = args.folder or ("." if dataset else None)
-    root = hub.fetch(
-        COLLECTIONS.get(args.name, args.name),
-        revision=args.revision,
-        folder=folder,
-        dataset=dataset,
-        verify=not args.no_verify,
-    )
+    options = {"revision": args.revision, "folder": folder, "verify": not args.no_verify}
+    if dataset:
+        root = download_repo(COLLECTIONS.get(args.name, args.name), dataset=True, **options)
+    else:
+        root = fetch_checkpoint(args.name, **options)
     if dataset and args.unpack:
         _unpack([path for suffix in ("*.tar", "*.tar.gz", "*.zip") for path in sorted(root.rglob(suffix))], root)
-    card = None if dataset else hub.builtin_card(args.name)
-    if card is not None and card.base and hub.needs_base(root):
-        base = hub.fetch(card.base, verify=not args.no_verify)
+    card = None if dataset else builtin_card(args.name)
+    if card is not None and card.base and needs_base(root):
+        base = fetch_checkpoint(card.base, verify=not args.no_verify)
         print(f"{base}: the base that it adapts")
     print(root)
     return 0

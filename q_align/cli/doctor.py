@@ -1,4 +1,4 @@
-"""q-align doctor: what this installation can do: versions, devices, optional parts, and one tiny forward pass."""
+"""q-align doctor: versions, devices, optional parts, and one forward pass of the packaged model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARTS: dict[str, str | None] = {
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("doctor", help="check versions, devices and optional parts; run one tiny forward pass")
+    parser = commands.add_parser("doctor", help="check versions, devices, optional parts and a forward pass")
     parser.set_defaults(run=run)
 
 
@@ -52,14 +52,15 @@ def run(args: argparse.Namespace) -> int:
         return 1
     import torch
 
-    from q_align.models.quantize import X86, has_instructions
+    from q_align.models.device import X86, best_device, has_instructions, resolve_dtype
 
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     devices += ["mps"] if torch.backends.mps.is_available() else []
     print(f"devices: {', '.join(devices) or 'cpu only'}; {torch.get_num_threads()} threads")
     if platform.machine() in X86:
-        slow = [dtype for dtype in ("bfloat16", "float16") if not has_instructions(dtype)]
-        print(f"half precision on the processor: {'slow in ' + ' and '.join(slow) if slow else 'fast'}")
+        speeds = (f"{t} is {'fast' if has_instructions(t) else 'emulated (slow)'}" for t in ("bfloat16", "float16"))
+        print(f"CPU: {', '.join(speeds)}")
+    print(f"default precision: {resolve_dtype('auto', best_device())}")
     return _forward()
 
 
@@ -68,7 +69,10 @@ def _forward() -> int:
 
     from q_align.score.scorer import Scorer
 
-    gray = np.full((64, 64, 3), 128, dtype=np.uint8)
-    score = Scorer.from_pretrained("nano").score(gray, task="iqa")
-    print(f"embedded model: forward works (a grey square scores {score.value:.2f} of 5)")
+    grey = np.full((64, 64, 3), 128, dtype=np.uint8)
+    score = Scorer.from_pretrained("nano").score(grey, task="iqa")
+    if score.value is None:
+        print(f"q-align: error: the packaged model gives no score ({score.error})", file=sys.stderr)
+        return 1
+    print("forward pass ok")
     return 0

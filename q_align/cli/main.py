@@ -1,7 +1,6 @@
 """The command `q-align`: finds the sub-command, prints errors in one line, turns them into exit codes.
 
-Knows no work itself; every sub-command lives in a file of its own and imports what it needs when it runs, so that
-`q-align --help` starts at once.
+Every sub-command has a file of its own and imports what it needs when it runs, so that `q-align --help` is instant.
 """
 
 from __future__ import annotations
@@ -17,13 +16,27 @@ from q_align.errors import QAlignError, nearest
 from q_align.log import setup
 
 # Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
-COMMANDS = ("score", "train", "export", "evaluate", "report", "calibrate", "data", "config", "cluster", "doctor")
+COMMANDS = (
+    "score",
+    "train",
+    "average",
+    "export",
+    "evaluate",
+    "report",
+    "calibrate",
+    "ablate",
+    "data",
+    "config",
+    "cluster",
+    "doctor",
+)
 
 
-def build() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="q-align",
-        description="Teach multimodal models to rate what people see, and let them rate images and videos.",
+        description="Fine-tune multimodal models to predict the quality and aesthetics of images and videos; score "
+        "with them.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"q_align {q_align.__version__}")
@@ -34,12 +47,12 @@ def build() -> argparse.ArgumentParser:
     return parser
 
 
-def known(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
+def known_options(parser: argparse.ArgumentParser, words: Sequence[str]) -> set[str]:
     """Options of the command and sub-command that the words name."""
     found = set(parser._option_string_actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found.update(*(known(action.choices[word], words) for word in words if word in action.choices))
+            found.update(*(known_options(action.choices[word], words) for word in words if word in action.choices))
     return found
 
 
@@ -50,12 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     setup(verbose=debug)
-    parser = build()
+    parser = build_parser()
     args, rest = parser.parse_known_args(words)
     if rest and not getattr(args, "takes_overrides", False):
-        meant = nearest(rest[0].partition("=")[0], known(parser, words)) if rest[0].startswith("-") else ""
+        meant = nearest(rest[0].partition("=")[0], known_options(parser, words)) if rest[0].startswith("-") else ""
         parser.error(f"unknown arguments: {' '.join(rest)}{meant} (q-align {args.command} --help lists the known ones)")
     args.overrides = rest
+    if getattr(args, "offline", False):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, here and in child processes
     try:
         code = args.run(args)
         sys.stdout.flush()
@@ -69,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("q-align: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of our stdout has gone (`q-align score ... | head`); keep Python from complaining at exit
+        # the reader of our stdout has exited (`q-align score ... | head`); no message at the end of Python either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

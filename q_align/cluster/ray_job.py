@@ -1,8 +1,7 @@
 """A cluster run on Ray Data: units -> decode (processors) -> score (one actor per device) -> shards.
 
 Ray restarts lost tasks and actors, on other machines where there are any; a shard's name depends on the task that
-writes it, so a repeated attempt replaces it and adds nothing. What a killed run left is gone on with by ids. Knows
-scheduling; the work itself is in `stages`.
+writes it, so a repeated attempt replaces it and adds nothing. A killed run is resumed by the ids that have rows.
 """
 
 from __future__ import annotations
@@ -10,18 +9,18 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from q_align.cluster.manifest import Unit, open_tables, units
+from q_align.cluster.manifest import WorkUnit, open_tables, work_units
 from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
-from q_align.errors import require
+from q_align.errors import ConfigError, require
 from q_align.log import log
 from q_align.media import LIMITS, Limits
-from q_align.score.job import Done, Summary, tally
-from q_align.score.output_table import claim, read_rows
+from q_align.score.output_table import COLUMNS, check_free, check_run_note, read_rows
+from q_align.score.resume import ResumeState, ScoringSummary, count_rows
 from q_align.tasks import get_task
 from q_align.types import MediaSpec
 
@@ -31,7 +30,7 @@ class ClusterJob:
     """What to score, with what, and on how much of a cluster (see `q-align cluster score --help`).
 
     Attributes:
-        spec: how media are looked at; None repeats what the model was trained with.
+        spec: how images and videos are opened; None: as in the model's training.
         loading: options of `Scorer.from_pretrained` beside the device.
     """
 
@@ -50,7 +49,7 @@ class ClusterJob:
     loading: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_job(job: ClusterJob) -> Summary:
+def run_job(job: ClusterJob) -> ScoringSummary:
     """Scores what has no row in the output yet; returns the count of all rows there.
 
     Raises:
@@ -62,21 +61,40 @@ def run_job(job: ClusterJob) -> Summary:
     tables = open_tables(job.manifest, job.column)
     folder = Path(job.output).resolve()
     spec = job.spec or spec_of(job.model)
-    # what `q-align score` notes too, so that either can go on with what the other began
-    precision = {"dtype": job.loading.get("dtype", "float32"), "quantize": job.loading.get("quantize")}
-    claim(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
-    done, summary = Done(), Summary()
-    before = tally(read_rows(folder), done)
-    work = list(units(tables, done, job.root, summary, task=job.task))
+    check_free(folder, resume=True)
+    for word in job.manifest:
+        if Path(word).is_dir() and folder.is_relative_to(Path(word).resolve()):
+            raise ConfigError(f"--output {job.output} lies in the manifest's folder {word}; name another --output")
+    # what `q-align score` notes too, so that either can resume what the other began
+    job = replace(job, loading={**job.loading, "dtype": _dtype(job)})
+    precision = {"dtype": job.loading["dtype"], "quantize": job.loading.get("quantize")}
+    check_run_note(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
+    state, summary = ResumeState(), ScoringSummary()
+    before = count_rows(read_rows(folder), state)
+    work = list(work_units(tables, state, job.root, summary, task=job.task))
     log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
     if work:
         _run(job, work, spec, str(folder))
-    total = tally(read_rows(folder))
+    total = count_rows(read_rows(folder))
     summary.n, summary.failed, summary.before = total.n, total.failed, before.n
     return summary
 
 
-def _run(job: ClusterJob, work: list[Unit], spec: MediaSpec, folder: str) -> None:
+def _dtype(job: ClusterJob) -> str:
+    """The precision of all actors alike, chosen here: this machine need not have a GPU."""
+    import torch
+
+    from q_align.models.backbone import read_card
+    from q_align.models.device import resolve_dtype
+
+    dtype = job.loading.get("dtype", "auto")
+    preferred = getattr(read_card(job.model), "dtype", None)
+    if dtype != "auto" or not job.gpus:
+        return resolve_dtype(dtype, "cpu", preferred)
+    return resolve_dtype(dtype, "cuda", preferred) if torch.cuda.is_available() else preferred or "bfloat16"
+
+
+def _run(job: ClusterJob, work: list[WorkUnit], spec: MediaSpec, folder: str) -> None:
     # no telemetry, and no tokens for a cluster that lives inside this process
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if job.address is None:
@@ -85,8 +103,10 @@ def _run(job: ClusterJob, work: list[Unit], spec: MediaSpec, folder: str) -> Non
     data = require("ray.data", extra="cluster")
     started = not ray.is_initialized()
     if started:
-        quiet = {"include_dashboard": False} if job.address is None else {}
-        ray.init(address=job.address or "local", log_to_driver=False, **quiet)
+        options: dict[str, Any] = {"include_dashboard": False} if job.address is None else {}
+        if job.address and "HF_HUB_OFFLINE" in os.environ:  # processes on this machine inherit it
+            options["runtime_env"] = {"env_vars": {"HF_HUB_OFFLINE": os.environ["HF_HUB_OFFLINE"]}}
+        ray.init(address=job.address or "local", log_to_driver=False, **options)
     try:
         data.DataContext.get_current().enable_progress_bars = False
         decoded = data.from_items([{"unit": number} for number in range(len(work))], override_num_blocks=len(work))
@@ -95,12 +115,14 @@ def _run(job: ClusterJob, work: list[Unit], spec: MediaSpec, folder: str) -> Non
             batch_size=1,
             batch_format="pyarrow",
         )
-        options = {**job.loading, "device": "cuda" if job.gpus else "cpu"}
+        asks = any("question" in unit.table.others for unit in work)
+        columns = (*COLUMNS, "question") if asks else COLUMNS
+        loading = {**job.loading, "spec": spec, "device": "cuda" if job.gpus else "cpu"}
         if not job.gpus:
-            options["workers"] = 0  # an actor without a device has one processor
+            loading["workers"] = 0  # an actor without a device has one processor
         scored = decoded.map_batches(
             ScoreStage,
-            fn_constructor_args=(job.model, job.task, options),
+            fn_constructor_args=(job.model, job.task, loading, columns),
             compute=data.ActorPoolStrategy(min_size=job.actors, max_size=job.max_actors or job.actors),
             num_gpus=job.gpus,
             num_cpus=1,
@@ -119,7 +141,7 @@ def _decode(batch: Any, *, work: Any, root: str | None, spec: Any, limits: Limit
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = limits.max_pixels  # this process is ours alone
-    todo: list[Unit] = ray.get(work)
+    todo: list[WorkUnit] = ray.get(work)
     for number in batch["unit"].to_pylist():
         yield from decode_unit(todo[number], root=root, spec=spec, limits=limits)
 

@@ -6,24 +6,26 @@ they run without Ray as well. Knows media and scorers; no scheduling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from q_align.cluster.manifest import Unit, read_unit
+from q_align.cluster.manifest import WorkUnit, read_unit
 from q_align.errors import MediaError
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.image import one_line
-from q_align.media.source import resolve
+from q_align.media.source import read_once
+from q_align.score.output_table import COLUMNS
 from q_align.types import Item, MediaSpec, Score
 
 DECODED = pa.schema(
     [
         ("id", pa.string()),
         ("task", pa.string()),
+        ("question", pa.string()),
         ("video", pa.bool_()),
         ("frames", pa.list_(pa.large_binary())),  # RGB, row after row
         ("sizes", pa.list_(pa.int32())),  # height, width, height, width ...
@@ -36,14 +38,12 @@ PIECE = 2**28  # bytes of pixels per table between stations
 
 def spec_of(model: str) -> MediaSpec:
     """How media are opened for a model, as its scorer opens them."""
-    from q_align.models.backbone import read_card
-    from q_align.models.families import to_open
+    from q_align.models.backbone import opening_spec, read_card
 
-    card = read_card(model)
-    return to_open(card.family, card.media)
+    return opening_spec(read_card(model))
 
 
-def decode_unit(unit: Unit, *, root: str | None, spec: MediaSpec, limits: Limits) -> Iterator[pa.Table]:
+def decode_unit(unit: WorkUnit, *, root: str | None, spec: MediaSpec, limits: Limits) -> Iterator[pa.Table]:
     """Decodes a unit's media; what cannot be decoded travels on as a row with its reason."""
     rows: list[dict[str, Any]] = []
     held = 0
@@ -59,9 +59,9 @@ def decode_unit(unit: Unit, *, root: str | None, spec: MediaSpec, limits: Limits
 
 
 def _decode(item: Item, spec: MediaSpec, limits: Limits) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": item.id, "task": item.task, "frames": [], "sizes": []}
+    row: dict[str, Any] = {"id": item.id, "task": item.task, "question": item.question, "frames": [], "sizes": []}
     try:
-        media = resolve(item.media, limits)
+        media = read_once(item.media, limits)
         video = is_video(media)
         frames, row["warning"] = open_frames(media, spec, video=video, limits=limits)
     except Exception as error:  # recorded in the row
@@ -79,18 +79,20 @@ class ScoreStage:
         model: see `Scorer.from_pretrained`; every machine must be able to read it.
         task: "auto", or one task.
         options: forwarded whole to `Scorer.from_pretrained`.
+        columns: of the rows.
     """
 
-    def __init__(self, model: str, task: str, options: dict[str, Any]) -> None:
+    def __init__(self, model: str, task: str, options: dict[str, Any], columns: Sequence[str] = COLUMNS) -> None:
         from q_align.score.scorer import Scorer
 
         self.scorer = Scorer.from_pretrained(model, **options)
         # decoded once already, sampled and scaled
-        self.scorer.spec = MediaSpec(max_frames=2**31, tiles=self.scorer.spec.tiles)
-        self.task = task
+        spec = self.scorer.spec
+        self.scorer.spec = MediaSpec(max_frames=2**31, tiles=spec.tiles, pool=spec.pool)
+        self.task, self.columns = task, columns
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        from q_align.score.shards import SCHEMA, STANDARD
+        from q_align.score.shards import SCHEMA
 
         rows = table.to_pylist()
         scores = self.scorer.stream((_item(row) for row in rows), self.task)
@@ -99,8 +101,8 @@ class ScoreStage:
             if row["error"] is not None:
                 score = Score(row["id"], error=row["error"])
             score.warning = row["warning"]
-            made.append({name: getattr(score, name) for name in STANDARD})
-        return pa.Table.from_pylist(made, pa.schema([SCHEMA.field(name) for name in STANDARD]))
+            made.append(score.row() | {"question": row["question"]})
+        return pa.Table.from_pylist(made, pa.schema([SCHEMA.field(name) for name in self.columns]))
 
 
 def _item(row: dict[str, Any]) -> Item:
@@ -110,13 +112,13 @@ def _item(row: dict[str, Any]) -> Item:
     frames = [np.frombuffer(data, np.uint8).reshape(*size, 3) for data, size in zip(row["frames"], sizes)]
     if not frames:
         raise MediaError(f"{row['id']}: no frames came from the decoder")
-    return Item(row["id"], frames if row["video"] else frames[0], row["task"])
+    return Item(row["id"], frames if row["video"] else frames[0], row["task"], row["question"])
 
 
 def write_shard(table: pa.Table, folder: str, name: str) -> dict[str, int]:
     """Writes rows whole or not at all, under a name that a repeated attempt uses again."""
-    from q_align.score.shards import write_whole
+    from q_align.score.shards import write_atomically
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_whole(table, Path(folder) / f"{name}.parquet")
+    write_atomically(table, Path(folder) / f"{name}.parquet")
     return {"n": len(table), "failed": len(table) - table["error"].null_count}

@@ -1,7 +1,4 @@
-"""Downloads the published archives of a data set: goes on where it stopped, compares checksums, unpacks safely.
-
-Called only when a user asks for it. Knows addresses and files; no labels and no pictures.
-"""
+"""Downloads the published archives of a data set: resumes, verifies checksums, unpacks safely."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ TIMEOUT = 60  # seconds without a byte
 
 
 def download(archive: Archive, folder: str | Path) -> Path:
-    """Brings an archive into a folder; a part that is there already is kept and completed.
+    """Downloads an archive into a folder; a partial download is resumed.
 
     Args:
         archive: address, size in bytes and SHA-256.
@@ -49,13 +46,13 @@ def download(archive: Archive, folder: str | Path) -> Path:
         except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors too
             done = part.stat().st_size if part.is_file() else 0
             raise MediaError(
-                f"{archive.url}: stopped at {done} of {archive.bytes} bytes ({error}); the same command goes on"
+                f"{archive.url}: stopped at {done} of {archive.bytes} bytes ({error}); run it again to resume"
             ) from error
     try:
         archive.verify(part)
     except MediaError:
         if part.stat().st_size >= archive.bytes:
-            part.unlink()  # whole but wrong: nothing to go on from
+            part.unlink()  # complete but wrong: cannot be resumed
         raise
     part.replace(target)
     log.info("%s: equals the published checksum", target)
@@ -96,7 +93,7 @@ def unpack(archive: Path, folder: str | Path) -> None:
 
 
 def free(folder: str | Path) -> int:
-    """Bytes that the disk of a folder, or of its nearest existing parent, has left."""
+    """Free bytes on the disk of a folder, or of its nearest existing parent."""
     path = Path(folder).absolute()
     while not path.exists():
         path = path.parent

@@ -1,7 +1,4 @@
-"""Augmentations that leave quality as it is: mirroring, and crops at native scale. Never resizing, never colour.
-
-Knows frames and a random generator; no labels, no model.
-"""
+"""Augmentations that do not change quality: mirroring, and crops at native scale. No resizing, no colour."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from PIL import Image
 # Pixels of a block of JPEG and of most video codecs. In a whole frame the blocks start at its corner; a crop that
 # starts on the grid keeps them there, and an encoder with strides of powers of two learns blocking far sooner.
 GRID = 8
-ON_GRID = 0.75  # of the crops; the others start anywhere, as blocks do in pictures that were resized after coding
+ON_GRID = 0.75  # of the crops; the others start anywhere, as blocks do in images that were resized after coding
 
 
 def augment(
     frames: Sequence[Image.Image], rng: np.random.Generator, *, flip: bool = True, crop: int | None = None
 ) -> list[Image.Image]:
-    """The same flip and the same window for all frames of one medium.
+    """The same flip and the same window for all frames of one image or video.
 
     Args:
         frames: RGB images.

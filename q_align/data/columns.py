@@ -1,4 +1,4 @@
-"""Names: which column of a labels file holds what, and what its data set is called. Knows names only, no values."""
+"""Which column of a labels file holds what, by its name; and what its data set is called."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from q_align.errors import LabelError
 
 MEDIA = ("media", "image", "video", "path")
 # Names that other files use, where none of ours is there.
-ALSO = {"mos": ("dmos",), "std": ("sd", "mos_std", "stddev")}
+ALSO = {
+    "mos": ("dmos",),
+    "std": ("sd", "mos_std", "stddev"),
+    "content": ("scene", "ref", "reference", "ref_img", "group", "groups"),
+}
 # Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
 PART = re.compile(r"(?i)(?<![a-z0-9])(train|test|val|validation|split(_?\d+)?)(?![a-z0-9])")
 PLAIN = ("", "labels", "label", "data", "metadata", "index", "mos")
 
 
 def our_names(table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """The table with the names that we use for MOS and std; and what they were called, where that was another name."""
+    """The table with our names for MOS, std and content, and our name -> the file's, where that was another one."""
     have = {name.lower(): name for name in table.column_names}
     called = {}
     for ours, others in ALSO.items():
         theirs = next((have[name] for name in others if name in have), None)
-        if theirs is not None and not {ours, "votes"} & set(have):
+        if theirs is not None and ours not in have and (ours == "content" or "votes" not in have):
             called[ours] = theirs
     back = {theirs: ours for ours, theirs in called.items()}
     return table.rename_columns([back.get(name, name) for name in table.column_names]), called
 
 
-def media_column(table: pa.Table, path: Path) -> str:
-    """Name of the column that holds the media; the opinions must be there too."""
+def media_column(table: pa.Table, path: str | Path) -> str:
+    """Name of the column with the images or videos; raises where it or the MOS is missing."""
     have = table.column_names
     names = {name.lower(): name for name in reversed(have)}
     media = next((names[n] for n in (*MEDIA, *FILES) if n in names), None)

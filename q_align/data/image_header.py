@@ -1,4 +1,4 @@
-"""How large media are, from their headers alone. Decodes nothing, knows no labels."""
+"""Sizes of images, read from their headers without decoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pixel_counts(paths: Iterable[str | Path], *, most: int | None = None, thread
 
 def _pixels(path: str | Path) -> int:
     try:
-        with Image.open(open_source(path)) as image:  # reads the header only, of a packed medium all its bytes
+        with Image.open(open_source(path)) as image:  # reads the header only, of a packed image all its bytes
             return image.width * image.height
-    except (OSError, MediaError, Image.DecompressionBombError):  # who opens it for training says what is wrong
+    except (OSError, MediaError, Image.DecompressionBombError):  # opening it for training raises the error
         return 0

@@ -1,6 +1,6 @@
-"""Which MOS range did somebody use who cut scores into equal levels? Read from the levels that they wrote.
+"""The MOS range that a labels file was cut into equal levels with, recovered from its level words.
 
-Knows numbers only. Each border between two levels lies between the MOS on both sides of it; K equal intervals make the
+Each border between two levels lies between the MOS on both sides of it; K equal intervals make the
 borders a straight line in two unknowns, the ends of the range. All ends that agree with every border form a polygon.
 """
 
@@ -49,7 +49,7 @@ def implied_range(mos: np.ndarray, level: np.ndarray, levels: int) -> Implied | 
             continue
         # wrong[i]: rows on the wrong side when the border is put before row i
         wrong = np.concatenate([[0], np.cumsum(upper)]) + np.concatenate([np.cumsum(~upper[::-1])[::-1], [0]])
-        wrong[1:-1][mos[1:] == mos[:-1]] = len(mos) + 1  # equal MOS cannot be told apart
+        wrong[1:-1][mos[1:] == mos[:-1]] = len(mos) + 1  # no border between equal MOS
         cut = int(wrong[1:-1].argmin()) + 1
         strays += int(wrong[cut])
         shares.append(border / levels)

@@ -1,7 +1,4 @@
-"""What is in a labels file, and what turning its opinions into levels keeps of them. Numbers in a dictionary.
-
-Knows `Labels`; opens no media and draws nothing (`plot` does, on request).
-"""
+"""What is in a labels file, and how much of its MOS the level labels keep: numbers in a dictionary, and a plot."""
 
 from __future__ import annotations
 
@@ -13,20 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from q_align.data.implied_range import implied_range
-from q_align.data.labels import Labels
-from q_align.evaluate.metrics import plcc, srcc
+from q_align.data.labels import LevelLabels
+from q_align.data.mos_range import likely_scale
+from q_align.data.questions import question_kind
+from q_align.metrics import plcc, srcc
 
 CHUNK = 100_000  # rows whose soft labels are made at once
+FEW = 3  # rows below which no correlation is computed
 
 
-def inspect(labels: Labels) -> dict[str, Any]:
+def inspect(labels: LevelLabels) -> dict[str, Any]:
     """Counts, ranges and precision of one set.
 
     Returns:
         `rows, usable, repaired, off_vocabulary, without_score, duplicates`; `mos` and `std` on the data set's own
-        scale; `levels` (rows per word); `conversion` (SRCC and PLCC of the means of hard and, where a std is known,
-        soft labels with the MOS); `own_levels` (null where the file has none): agreement with the levels the file
-        gives, and the range that those imply.
+        scale; `hint` (a likely scale, or ""); `questions` (see `q_align.data.questions`); `levels` (rows per word);
+        `conversion` (SRCC and PLCC of the means of hard and, where a std is known, soft labels with the MOS; empty for
+        fewer than three rows or equal MOS); `own_levels` (null where the file has none): agreement with the levels the
+        file gives, and the range that those imply.
     """
     report = {k: v for k, v in labels.report.items() if not k.endswith("_rows")}
     hard = labels.scheme.hard(labels.column("mos"))
@@ -37,7 +38,9 @@ def inspect(labels: Labels) -> dict[str, Any]:
         "mos_range": list(labels.mos_range),
         "higher_is_better": labels.higher_is_better,
         "mos": _moments(labels.column("raw_mos")),
-        "std": _moments(labels.column("std") * _unit(labels)) if labels.has("std") else None,
+        "std": _moments(labels.column("raw_std")) if labels.has("raw_std") else None,
+        "hint": likely_scale(labels).removeprefix("; "),
+        "questions": question_kind(labels).kind,
         "tasks": _counts(labels, "task"),
         "splits": _counts(labels, "split"),
         "contents": pc.count_distinct(labels.table.column("content")).as_py() if labels.has("content") else None,
@@ -47,8 +50,8 @@ def inspect(labels: Labels) -> dict[str, Any]:
     }
 
 
-def plot(labels: Labels, path: str | Path) -> None:
-    """Draws the histogram of the MOS with the borders of the levels, and the rows per level, into a picture file."""
+def plot(labels: LevelLabels, path: str | Path) -> None:
+    """Draws the histogram of the MOS with the borders of the levels, and the rows per level, into an image file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -61,19 +64,19 @@ def plot(labels: Labels, path: str | Path) -> None:
     for border in np.linspace(low, high, len(scheme.words) + 1):
         left.axvline(border, color="grey", linewidth=0.8, linestyle="--")
     better = "" if labels.higher_is_better else " (lower is better)"
-    left.set(xlabel=f"MOS of {labels.source}{better}", ylabel="media", title="opinions and the borders of the levels")
+    left.set(xlabel=f"MOS of {labels.source}{better}", ylabel="items", title="MOS and the borders of the levels")
     bars = right.bar(range(len(counts)), counts, color="tab:blue")
     right.bar_label(bars, fontsize=8)
     right.set_xticks(range(len(counts)), scheme.words, rotation=30)
-    right.set(title=f"{len(labels)} media per level")
+    right.set(title=f"{len(labels)} items per level")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def _conversion(labels: Labels, hard: np.ndarray) -> dict[str, dict[str, float]]:
+def _conversion(labels: LevelLabels, hard: np.ndarray) -> dict[str, dict[str, float]]:
     """What each kind of label keeps: correlation of the label's mean with the MOS it was made from."""
     mos, std, values = labels.column("mos"), labels.column("std"), np.asarray(labels.scheme.values)
-    if mos.min() == mos.max():
+    if len(mos) < FEW or mos.min() == mos.max():
         return {}
     means = {"hard": values[hard]}
     if not np.isnan(std).all():
@@ -84,7 +87,7 @@ def _conversion(labels: Labels, hard: np.ndarray) -> dict[str, dict[str, float]]
     return {name: {"srcc": srcc(mos, mean), "plcc": plcc(mos, mean)} for name, mean in means.items()}
 
 
-def _own_levels(labels: Labels, hard: np.ndarray) -> dict[str, Any] | None:
+def _own_levels(labels: LevelLabels, hard: np.ndarray) -> dict[str, Any] | None:
     words = list(labels.scheme.words)
     given = pc.cast(labels.table.column("level"), pa.large_string())
     index = pc.fill_null(pc.index_in(given, value_set=pa.array(words, given.type)), -1)
@@ -110,12 +113,6 @@ def _own_levels(labels: Labels, hard: np.ndarray) -> dict[str, Any] | None:
     return result
 
 
-def _unit(labels: Labels) -> float:
-    """Length of one unit of the level scale on the data set's own scale."""
-    low, high = labels.mos_range
-    return (high - low) / (labels.scheme.high - labels.scheme.low)
-
-
 def _moments(values: np.ndarray) -> dict[str, float]:
     known = values[~np.isnan(values)]
     return {
@@ -127,6 +124,6 @@ def _moments(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _counts(labels: Labels, name: str) -> dict[str, int]:
+def _counts(labels: LevelLabels, name: str) -> dict[str, int]:
     counts = pc.value_counts(labels.table.column(name).combine_chunks()).to_pylist()
     return {str(c["values"]): c["counts"] for c in counts if c["values"] is not None}

@@ -1,8 +1,8 @@
-"""A labelled set as a few large files: media bytes one after another in tar shards, and labels that point into them.
+"""Packs a labelled set into a few tar shards, and writes labels that point into them.
 
-For network disks, where opening a million small files costs more than reading them. Bytes are kept exactly, nothing is
-decoded. Shards depend on the files only, so that the same command goes on where an earlier one stopped; the labels come
-last, and a folder without them is not a pack. Knows files and columns; no pictures and no model.
+For network disks, where opening a million small files costs more than reading them. Bytes are copied, nothing is
+decoded. Shards depend on the files only, so that the same command resumes an interrupted one; the labels are written
+last, and a folder without them is incomplete.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from q_align.data.convert_labels import convert
+from q_align.data.convert_labels import write_labels
 from q_align.data.labels import Labels
 from q_align.errors import LabelError, MediaError
 from q_align.log import log
 from q_align.media.limits import LIMITS, Limits
 
 SHARD_BYTES = 1 << 30
-SHOWN = 5  # unusable media that an error names; it counts them all
+SHOWN = 5  # unusable files that an error names; it counts them all
 
 
 class Member(NamedTuple):
-    """One file to be packed: where it is, what the shard calls it, and what tells that it has not changed since."""
+    """One file to be packed: where it is, what the shard calls it, and its size and time, which show a later change."""
 
     path: str
     name: str
@@ -42,15 +42,15 @@ def pack(labels: Labels, folder: str | Path, *, shard_bytes: int = SHARD_BYTES, 
     Args:
         labels: with the paths of existing files; a file of several rows is packed once.
         folder: gets `pack-00000.tar`, ... and `SOURCE.csv`; made if it is missing.
-        shard_bytes: a shard is closed before it would grow beyond this many bytes of media.
-        limits: a medium above `max_bytes` is refused, since it is read as a whole.
+        shard_bytes: a shard is closed before it would grow beyond this many bytes of files.
+        limits: a file above `max_bytes` is refused, since it is read as a whole.
 
     Returns:
         The labels file. Read with its own folder as the media root, it gives the same rows and ids.
 
     Raises:
-        MediaError: when media are missing, empty or too large (names some and counts all; nothing is written then),
-            when one changes under our hands, or when the disk is full.
+        MediaError: when files are missing, empty or too large (names some and counts all; nothing is written then),
+            when one changes meanwhile, or when the disk is full.
         LabelError: when the folder holds other files, or the labels of a whole pack.
     """
     folder = Path(folder)
@@ -70,11 +70,11 @@ def pack(labels: Labels, folder: str | Path, *, shard_bytes: int = SHARD_BYTES, 
             raise MediaError(f"{shard}: does not read back as it was written; pack again on another disk")
         for member, offset in zip(content, offsets):
             places[member.path] = f"{name}@{offset}+{member.size}/{member.name}"
-        log.info("%s: %d media", shard, len(content))
+        log.info("%s: %d files", shard, len(content))
     media = pa.array([places[path] for path in labels.column("media").tolist()], pa.large_string())
     table = labels.table.set_column(labels.table.column_names.index("media"), "media", media)
     fresh = folder / f"new-{target.name}"
-    convert(replace(labels, table=table), fresh)
+    write_labels(replace(labels, table=table), fresh)
     fresh.replace(target)
     return target
 
@@ -101,7 +101,7 @@ def _members(paths: Sequence[str], limits: Limits) -> dict[str, Member]:
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise MediaError(
-            f"{len(wrong)} of {len(unique)} media cannot be packed: {'; '.join(wrong[:SHOWN])}{more}; nothing was "
+            f"{len(wrong)} of {len(unique)} files cannot be packed: {'; '.join(wrong[:SHOWN])}{more}; nothing was "
             f"written (--media-root names their folder)"
         )
     return found
@@ -146,7 +146,7 @@ def _write(shard: Path, members: Sequence[Member]) -> None:
             os.fsync(file.fileno())
         part.replace(shard)
     except OSError as error:
-        raise MediaError(f"{shard}: {error.strerror or error}; the same command goes on from this shard") from error
+        raise MediaError(f"{shard}: {error.strerror or error}; run it again to resume") from error
     finally:
         part.unlink(missing_ok=True)  # gone already, where all went well
 
@@ -161,7 +161,7 @@ def _add(tar: tarfile.TarFile, member: Member) -> None:
 
 
 def _offsets(shard: Path, members: Sequence[Member]) -> list[int] | None:
-    """Where the media begin, by the shard's own headers; None where it is missing or holds anything else."""
+    """Offsets of the files, by the shard's own headers; None where it is missing or holds anything else."""
     if not shard.is_file():
         return None
     try:

@@ -1,6 +1,6 @@
-"""The label files that Q-Align's authors published, with their faults repaired or counted, never inherited.
+"""The label files that Q-Align's authors published, with their faults repaired or counted.
 
-Knows the shape of those records: `conversations` of one question and one answer, `gt_score` or an id "name->mos".
+Records hold `conversations` of one question and one answer, `gt_score` or an id "name->mos".
 Known faults: two questions joined in one string (a missing comma in the authors' list), answers that are no level word,
 records without a score, and one placeholder per frame in the question.
 """
@@ -24,18 +24,17 @@ def is_published(columns: Sequence[str]) -> bool:
     return "gt_score" in columns or "conversations" in columns
 
 
-def from_published(table: pa.Table, words: Sequence[str]) -> tuple[pa.Table, dict[str, Any]]:
+def from_published(table: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
     """Published records -> a table of media, mos, id, question, level, and what was repaired.
 
     Args:
         table: the file as read.
-        words: the level words; an answer outside them counts as off-vocabulary, and its level is left to the MOS.
 
     Returns:
-        The usable rows (`level`: the file's own level word, null where it has none), and a report with the counts
-        `repaired`, `off_vocabulary`, `without_score`, and the names behind the last two.
+        The usable rows (`level`: the file's own answer, null where it has none), and a report with the counts
+        `repaired` and `without_score`, and the names behind the latter.
     """
-    rows, off, lost, repaired = [], [], [], 0
+    rows, lost, repaired = [], [], 0
     for record in table.to_pylist():
         name = record.get("image") or record.get("img_path") or record.get("video")
         ident, _, tail = str(record.get("id") or "").rpartition("->")
@@ -45,9 +44,6 @@ def from_published(table: pa.Table, words: Sequence[str]) -> tuple[pa.Table, dic
         if record.get("conversations"):
             question, joined = one_question(record["conversations"][0]["value"])
             level = answer_level(record["conversations"][-1]["value"])
-        if level is not None and level not in words:
-            off.append(f"{name}: {level}")
-            level = None
         if mos is None or not name:
             lost.append(str(name))
             continue
@@ -56,14 +52,7 @@ def from_published(table: pa.Table, words: Sequence[str]) -> tuple[pa.Table, dic
         if joined:
             row["repair"] = "two questions in one string"
         rows.append(row)
-    report = {
-        "repaired": repaired,
-        "off_vocabulary": len(off),
-        "without_score": len(lost),
-        "off_vocabulary_rows": off,
-        "without_score_rows": lost,
-    }
-    return from_records(rows), report
+    return from_records(rows), {"repaired": repaired, "without_score": len(lost), "without_score_rows": lost}
 
 
 def one_question(text: str) -> tuple[str, bool]:

@@ -1,4 +1,4 @@
-"""Any labels file -> one columnar table, as it stands. Knows file formats; nothing of scores, tasks or levels.
+"""Any labels file -> one columnar table, unchanged but for the case of known column names.
 
 Everything stays in pyarrow: a million rows never become Python objects (published JSON files, which are small, do).
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Columns that are names even where they look like numbers ("0001").
 TEXT = ("image", "video", "media", "path", "id", "split", "task", "content", "question", "votes")
 NUMBERS = ("mos", "std")
-FILES = ("image_name", "filename", "file_name", "file")  # what other programs call the column of the media
+FILES = ("image_name", "filename", "file_name", "file")  # names that other programs give the column of images or videos
 DECIMAL_COMMA = re.compile(r"'(\s*[-+]?\d+,\d+\s*)'")
 FIX = "save it with commas between the columns and points in the numbers, or as .tsv with points"
 
@@ -47,7 +47,7 @@ def read_table(path: str | Path) -> pa.Table:
         raise LabelError(f"{path}: cannot be read as {suffix[1:]}: {reason(error)}") from error
     if table.num_rows == 0:
         raise LabelError(f"{path}: no rows")
-    return table.rename_columns([_known(name) for name in table.column_names])
+    return table.rename_columns([known_name(name) for name in table.column_names])
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:
@@ -82,7 +82,7 @@ def _csv(path: Path) -> pa.Table:
         raise LabelError(f"{path}: the columns are separated by semicolons; {FIX}")
     names = list(csv.open_csv(path, parse_options=_dialect(path)).schema.names)
     types = {name: pa.large_string() for name in names if name.strip().lower() in (*TEXT, *FILES)}
-    types |= {name: pa.float64() for name in names if _known(name) in NUMBERS}
+    types |= {name: pa.float64() for name in names if known_name(name) in NUMBERS}
     # One block after another (no threads): errors then name the row, and memory stays flat.
     return csv.read_csv(
         path,
@@ -117,7 +117,8 @@ def _json(path: Path) -> pa.Table:
     return from_records(records)
 
 
-def _known(name: str) -> str:
+def known_name(name: str) -> str:
+    """A column name that we know in lower case, any other as it is."""
     plain = name.strip().lower()
     return plain if plain in (*TEXT, *NUMBERS) else name.strip()
 
@@ -131,7 +132,7 @@ def _flat(table: pa.Table) -> pa.Table:
 
 
 def reason(error: Exception) -> str:
-    """What Arrow says, in one line; a decimal comma by its name."""
+    """Arrow's message in one line; a decimal comma by its name."""
     number = DECIMAL_COMMA.search(str(error))
     if number:
         return f"the number {number[1].strip()!r} has a decimal comma; {FIX}"

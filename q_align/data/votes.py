@@ -1,4 +1,4 @@
-"""Vote histograms: how many raters gave each mark. Reads them from a column; knows numbers only, no levels.
+"""Vote histograms: how many raters gave each mark.
 
 A histogram counts marks from the lowest to the highest: "3 5 10 2", "[3, 5, 10, 2]", or a list column.
 """
@@ -17,7 +17,7 @@ from q_align.errors import LabelError
 SEPARATOR = re.compile(r"[\s,;|]+")
 
 
-def read_votes(table: pa.Table, path: Path) -> np.ndarray:
+def read_votes(table: pa.Table, path: str | Path) -> np.ndarray:
     """The `votes` column as (N, bins) float64, lowest mark first.
 
     Raises:

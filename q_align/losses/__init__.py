@@ -19,18 +19,15 @@ is found as `loss.name: median` when Q_ALIGN_PLUGINS names its module, or as an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from q_align.errors import ConfigError, nearest
 from q_align.losses.base import LOSSES, Loss, Offer, Prediction, Targets, loss
 
-if TYPE_CHECKING:
-    from q_align.levels import LevelScheme
-
-__all__ = ["LOSSES", "Loss", "Prediction", "Targets", "answer_of", "check_offers", "get_loss", "loss", "losses_of"]
+__all__ = ["LOSSES", "Loss", "Prediction", "Targets", "check_offers", "get_loss", "loss", "losses_of"]
 
 BLEND = "blend"
 
@@ -94,16 +91,6 @@ def check_offers(names: Collection[str], offers: Collection[Offer]) -> None:
                 f"loss {name!r} needs {', '.join(missing)}, but this readout offers {', '.join(offers)} only; "
                 f"choose from {', '.join(fit)} (loss.name)"
             )
-
-
-def answer_of(name: str, scheme: LevelScheme, weights: Mapping[str, float] | None = None) -> Callable[[float], str]:
-    """What completes the stem for a MOS on the level scale: its level word."""
-    losses_of(name, weights)
-    return partial(_word, scheme=scheme)
-
-
-def _word(mos: float, scheme: LevelScheme) -> str:
-    return scheme.words[int(scheme.hard(mos))]
 
 
 def _check_known(name: str) -> None:

@@ -1,7 +1,7 @@
-"""What a viewer sees: any Pillow image -> upright 8-bit RGB in the sRGB colour space.
+"""Any Pillow image -> upright 8-bit RGB in the sRGB colour space, as a viewer shows it.
 
-Knows pixels; no files, no limits. Transparent parts show white, as on a page; 16-bit grey is scaled, where Pillow's own
-conversion clips it; embedded colour profiles are applied.
+Transparent parts become white; 16-bit grey is scaled, where Pillow's own conversion clips it; embedded colour profiles
+are applied.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from q_align.errors import MediaError
 from q_align.log import log
 
 ORIENTATION = 0x0112
+BITS_PER_SAMPLE = 258  # TIFF tag
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Renders an image of any mode as RGB.
 
     Raises:
-        MediaError: for float images with values that are not finite or outside 0..255.
+        MediaError: for float images with values that are not finite or outside 0..255, and for 32-bit integers, whose
+            range is not known.
     """
+    bits = _grey_bits(image)  # first: a copy does not know its file
     image = _upright(image)
     if image.mode == "RGB" and "icc_profile" not in image.info and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = _eight_bit(image)
+        image = _eight_bit(image, bits)
     profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
@@ -62,23 +65,35 @@ def from_array(array: np.ndarray) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         turned = image.getexif().get(ORIENTATION, 1) != 1
-    except Exception as error:  # Pillow raises many kinds; a viewer shows such a picture as it lies
+    except Exception as error:  # Pillow raises many kinds; a viewer shows such an image as stored
         log.debug("EXIF data cannot be read, taken as upright: %s", error)
         return image
     upright = ImageOps.exif_transpose(image) if turned else None
     return image if upright is None else upright
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _grey_bits(image: Image.Image) -> int:
+    """Bits of a grey value, by the format of the file: Pillow opens 16-bit files as mode I, too."""
+    if image.mode.startswith("I;16"):
+        return 16
+    if image.mode != "I" or image.format is None:
+        return 32
+    if image.format == "TIFF":
+        return int(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (32,))[0])
+    return 16  # PNG, PGM, JPEG 2000: 16 bits at most; of PGM Pillow scales other ranges to 16 bits
+
+
+def _eight_bit(image: Image.Image, bits: int) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
             raise MediaError("float image with values that are not finite or outside 0..255; convert it to 8 bits")
         scaled = values
-    elif values.min() < 0 or values.max() > 65535:
-        raise MediaError(f"integer image with values {values.min()}..{values.max()}; convert it to 8 or 16 bits")
-    elif image.mode == "I" and values.max() <= 255:
-        scaled = values  # 8 bits in a wider type
+    elif bits != 16 or values.min() < 0:
+        raise MediaError(
+            f"integer image of {bits} bits with values {values.min()}..{values.max()}, whose range is not known; "
+            "convert it to 8 or 16 bits (Pillow modes L or I;16)"
+        )
     else:
         scaled = values // 257  # 65535 -> 255
     eight = Image.fromarray(scaled.astype(np.uint8))

@@ -11,7 +11,7 @@ from q_align.media.expand import MEDIA_SUFFIXES, TABLES, folders
 MAX_TEXT = 2**28  # bytes of a list that are worth reading through only to count them
 
 
-def count(words: Iterable[str]) -> int | None:
+def count_items(words: Iterable[str]) -> int | None:
     """Number of items behind files, folders, globs and tables; None where a look costs too much (tar, a pipe)."""
     total = 0
     for word in words:

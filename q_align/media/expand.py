@@ -28,7 +28,8 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".lst")
+WITH_COLUMNS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TABLES = (*WITH_COLUMNS, ".txt", ".lst")
 COLUMNS = ("media", "path", "image", "video", "file", "file_name", "filename", "url", "bytes")
 
 
@@ -65,6 +66,26 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
             yield from expand(found, root=root, column=column)  # lists and shards count as if named one by one
         else:
             yield _named(word)
+
+
+def has_questions(words: Iterable[str]) -> bool:
+    """Whether a list among the words has a column `question`; looks at the first row of each."""
+    for word in words:
+        names = [word]
+        if glob.has_magic(word) and not Path(word).exists():
+            names = glob.glob(word, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+        for path in map(Path, names):
+            if path.suffix.lower() in WITH_COLUMNS and path.is_file() and "question" in _first_columns(path):
+                return True
+    return False
+
+
+def _first_columns(path: Path) -> Iterable[str]:
+    if path.suffix.lower() == ".parquet":  # its rows may hold the images themselves
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(path).names)
+    return next(_rows(path), {})
 
 
 def walk(folder: Path) -> Iterator[Item]:
@@ -192,8 +213,12 @@ def item_of(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
         media = str(root / media)
     given = row.get("id")
     id = given if given not in (None, "") else name or (media if isinstance(media, str) and media else place)
-    task = row.get("task")
-    return Item(clean(str(id)), _present(media, column), task if isinstance(task, str) and task else None)
+    return Item(clean(str(id)), _present(media, column), _text(row, "task"), _text(row, "question"))
+
+
+def _text(row: dict[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _present(media: Any, column: str) -> Media:

@@ -1,7 +1,4 @@
-"""One picture from anything that holds one: a path, bytes, a file object, an array, a Pillow image -> RGB, upright.
-
-Knows formats and limits; no video, no model. The same function serves training and scoring.
-"""
+"""One image from anything that holds one: a path, bytes, a file object, an array, a Pillow image -> RGB, upright."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from q_align.errors import MediaError
 from q_align.media.color import from_array, to_rgb
 from q_align.media.limits import LIMITS, Limits
-from q_align.media.source import check_size, head, name_of, open_source
+from q_align.media.source import check_size, first_bytes, name_of, open_source
 from q_align.types import Media
 
 # Formats that decode inside the process: EPS, for one, would start Ghostscript.
@@ -30,7 +27,7 @@ PIXELS = "--limit-pixels, Limits.max_pixels"
 
 
 def open_image(media: Media, *, limits: Limits = LIMITS, enough: int | None = None) -> Image.Image:
-    """Opens one picture as upright 8-bit RGB; of an animation the first frame.
+    """Opens one image as upright 8-bit RGB; of an animation the first frame.
 
     Args:
         media: a path, bytes, a file object, an array or a Pillow image.
@@ -40,7 +37,7 @@ def open_image(media: Media, *, limits: Limits = LIMITS, enough: int | None = No
             shrinking it, so that scores differ too. None: always the whole.
 
     Raises:
-        MediaError: when it is missing, empty, damaged, no picture, or beyond the limits; the message names it.
+        MediaError: when it is missing, empty, damaged, not an image, or beyond the limits; the message names it.
     """
     name = name_of(media)
     try:
@@ -59,7 +56,7 @@ def open_image(media: Media, *, limits: Limits = LIMITS, enough: int | None = No
 
 
 def shrink(image: Image.Image, max_pixels: int | None) -> Image.Image:
-    """Scales a picture down to at most `max_pixels`, keeping its proportions; smaller ones stay as they are."""
+    """Scales an image down to at most `max_pixels`, keeping its proportions; smaller ones stay as they are."""
     if max_pixels is None or image.width * image.height <= max_pixels:
         return image
     scale = sqrt(max_pixels / (image.width * image.height))
@@ -87,11 +84,11 @@ def _decode(media: Media, name: str, limits: Limits, enough: int | None) -> Imag
     try:
         image = Image.open(source, formats=_formats())
     except UnidentifiedImageError as error:
-        begins = head(source, 12)
+        begins = first_bytes(source, 12)
         if begins[4:8] == b"ftyp" and begins[8:12] in HEIC:
             raise MediaError(f"{name}: HEIC, which Pillow cannot read; convert it to JPEG or PNG") from error
-        raise MediaError(f"{name}: not a picture (it begins with {begins!r})") from error
-    except Image.DecompressionBombError as error:  # Pillow's own border, twice ours
+        raise MediaError(f"{name}: not an image (it begins with {begins!r})") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
         raise MediaError(f"{name}: is above {limits.max_pixels} pixels ({PIXELS})") from error
     except PermissionError as error:
         raise MediaError(f"{name}: no permission to read it") from error

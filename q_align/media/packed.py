@@ -1,9 +1,8 @@
-"""Media inside a shard: many small files packed into a few large ones, each found by its offset, without an index.
+"""Files inside tar shards: many small files packed into a few large ones, each found by its offset, without an index.
 
-A packed medium is named `SHARD.tar@OFFSET+SIZE/NAME`, so that the labels file is the index and any process opens any
-medium by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack_shards`).
-Only bytes that the two
-numbers enclose are read, whatever the name says. Knows bytes; no labels, no pictures.
+A packed file is named `SHARD.tar@OFFSET+SIZE/NAME`, so that the labels file is the index and any process opens any
+file by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack_shards`). Only the bytes that
+the two numbers enclose are read, whatever the name says.
 """
 
 from __future__ import annotations
@@ -20,28 +19,28 @@ BLOCK = tarfile.BLOCKSIZE
 NAMED = re.compile(r"(?P<shard>.+\.tar)@(?P<offset>\d{1,15})\+(?P<size>\d{1,15})/(?P<name>.+)", re.DOTALL)
 
 
-class Place(NamedTuple):
-    """Where a packed medium is: `size` bytes from `offset` of `shard`."""
+class PackedPlace(NamedTuple):
+    """Where a packed file is: `size` bytes from `offset` of `shard`."""
 
     shard: Path
     offset: int
     size: int
 
 
-def place_of(media: Any) -> Place | None:
-    """Where the bytes of a packed medium are; None for a medium of any other kind."""
+def place_of(media: Any) -> PackedPlace | None:
+    """Where the bytes of a packed file are; None for anything else."""
     found = NAMED.fullmatch(os.fspath(media)) if isinstance(media, (str, os.PathLike)) else None
-    return Place(Path(found["shard"]), int(found["offset"]), int(found["size"])) if found else None
+    return PackedPlace(Path(found["shard"]), int(found["offset"]), int(found["size"])) if found else None
 
 
 def file_of(media: str | os.PathLike[str]) -> Path:
-    """The file on disk that holds a medium: its shard, or the file itself."""
+    """The file on disk that holds an image or a video: its shard, or the file itself."""
     place = place_of(media)
     return place.shard if place else Path(media)
 
 
-def read(place: Place, name: str) -> bytes:
-    """The bytes of a packed medium, after a look at the tar header before them.
+def read_packed(place: PackedPlace, name: str) -> bytes:
+    """The bytes of a packed file, after a check of the tar header before them.
 
     Raises:
         MediaError: when the shard cannot be read, or is not the one that the name was written for.

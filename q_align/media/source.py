@@ -1,6 +1,6 @@
-"""Where the bytes of a medium are, checked before anything decodes them: a regular file, or bytes in memory.
+"""The bytes of an image or a video, checked before anything decodes them: a regular file, or bytes in memory.
 
-Knows files, bytes and file objects; no pictures. Addresses go to `q_align.media.url_fetch`, only when asked for.
+Addresses are downloaded by `q_align.media.url_fetch`, only with `Limits.allow_urls`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any
 
 from q_align.errors import MediaError
 from q_align.media.limits import LIMITS, Limits
-from q_align.media.packed import Place, place_of, read
+from q_align.media.packed import PackedPlace, place_of, read_packed
 
 # What can be read more than once from the start.
 Source = Path | io.BytesIO
 
 
 class Broken(str):
-    """Stands for a medium that a list or a container lost; opening it fails with this text as the reason."""
+    """Stands for an item that a list or a container lost; opening it fails with this text as the reason."""
 
     __slots__ = ()
 
 
 def name_of(media: Any) -> str:
-    """A short name for messages: the path, or what kind of thing it is."""
+    """A short name for messages: the path, or the type and size."""
     if isinstance(media, (str, os.PathLike)):
         return os.fspath(media)
     shape = getattr(media, "shape", None) or getattr(media, "size", None)
@@ -46,15 +46,15 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
     if isinstance(media, Broken):
         raise MediaError(media)
     if is_url(media):
-        from q_align.media.url_fetch import fetch
+        from q_align.media.url_fetch import download_media
 
-        return io.BytesIO(fetch(media, limits))
+        return io.BytesIO(download_media(media, limits))
     if isinstance(media, (str, os.PathLike)):
         place = place_of(media)
         if place is None:
             return _checked(Path(media))
         check_size(name_of(media), place.size, limits)
-        media = read(Place(_checked(place.shard), place.offset, place.size), name_of(media))
+        media = read_packed(PackedPlace(_checked(place.shard), place.offset, place.size), name_of(media))
     if isinstance(media, (bytes, bytearray, memoryview)):
         data = bytes(media)
     elif hasattr(media, "read"):
@@ -62,16 +62,14 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
         if not isinstance(data, bytes):
             raise MediaError(f"{name_of(media)}: a text stream; open the file with mode 'rb'")
     else:
-        raise MediaError(
-            f"{name_of(media)}: not a medium; give a path, bytes, a PIL image, a uint8 array, or a list of frames"
-        )
+        raise MediaError(f"{name_of(media)}: {_unknown(media)}")
     if not data:
         raise MediaError(f"{name_of(media)}: empty (0 bytes)")
     check_size(name_of(media), len(data), limits)
     return io.BytesIO(data)
 
 
-def resolve(media: Any, limits: Limits = LIMITS) -> Any:
+def read_once(media: Any, limits: Limits = LIMITS) -> Any:
     """Bytes in place of what can be read only once (addresses, file objects); anything else as it is.
 
     Raises:
@@ -83,12 +81,22 @@ def resolve(media: Any, limits: Limits = LIMITS) -> Any:
     return media
 
 
+def _unknown(media: Any) -> str:
+    if type(media).__module__.partition(".")[0] == "torch":
+        return (
+            "a torch tensor; give uint8 arrays (height, width, 3), for values in 0..1: "
+            "(t.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy(), and for a batch one array per image "
+            "in scorer.stream([...])"
+        )
+    return "not an image or a video; give a path, bytes, a PIL image, a uint8 array, or a list of frames"
+
+
 def check_size(name: str, size: int, limits: Limits) -> None:
     if size > limits.max_bytes:
         raise MediaError(f"{name}: {size} bytes is above the limit of {limits.max_bytes} (Limits.max_bytes)")
 
 
-def head(source: Source, count: int = 64) -> bytes:
+def first_bytes(source: Source, count: int = 64) -> bytes:
     """The first bytes, without moving the position of a stream."""
     if isinstance(source, Path):
         try:

@@ -1,8 +1,8 @@
-"""Downloads of media whose address somebody else may have chosen: public hosts only, bounded in size and time.
+"""Downloads of images and videos from addresses that are not trusted: public hosts only, bounded in size and time.
 
 The host's name is resolved once, every address it has is checked, and the connection goes to the address that was
-checked, so that a name cannot point elsewhere a moment later. Redirects are followed by hand under the same rules. No
-proxies, no cookies, no credentials. Knows addresses and bytes; no pictures.
+checked, so that a name cannot point elsewhere a moment later. Redirects are followed here under the same rules. No
+proxies, no cookies, no credentials.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIECE = 1 << 16
 EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
-def fetch(url: str, limits: Limits) -> bytes:
+def download_media(url: str, limits: Limits) -> bytes:
     """The bytes behind an http or https address.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The frames of a video, as RGB pictures: decord, or PyAV where decord is missing or cannot open the file (AV1).
+"""The frames of a video, as RGB images: decord, or PyAV where decord is missing or cannot open the file (AV1).
 
-Knows containers and frames; which frames to take is `sample.pick`. Frames are decoded one at a time and scaled down at
-once, so memory is bounded by the frames that are kept, not by the length of the video.
+Frames are decoded one at a time and scaled down at once, so memory is bounded by the frames that are sampled, not by
+the length of the video.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from q_align.errors import MediaError, MissingExtraError, require
 from q_align.media.frame_sampling import pick
 from q_align.media.image import check_pixels, one_line, open_image, shrink
 from q_align.media.limits import LIMITS, Limits
-from q_align.media.source import Source, head, is_url, name_of, open_source
+from q_align.media.source import Source, first_bytes, is_url, name_of, open_source
 from q_align.types import Media, MediaSpec
 
 SUFFIXES = frozenset(
@@ -45,8 +45,16 @@ SUFFIXES = frozenset(
     )
 )
 MAX_FAILURES = 3  # frames in a row that cannot be decoded; each may cost seconds
-# Brands of still pictures in the container that MP4 uses too.
+# Brands of still images in the container that MP4 uses too.
 STILLS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+
+
+class Frames(list[Any]):
+    """The frames of one video, given as paths, bytes, images or arrays.
+
+    A plain list of images or arrays means the same; a plain list of paths or bytes is refused, since it is more often
+    meant as several items.
+    """
 
 
 class Reader(NamedTuple):
@@ -68,7 +76,7 @@ class Reader(NamedTuple):
 
 
 def is_video(media: Media) -> bool:
-    """Whether a medium is a video: by its first bytes where they tell, else by its name; a list is one of frames."""
+    """Whether this is a video: by its first bytes where they tell, else by its name; a list holds frames of one."""
     if isinstance(media, (Image.Image, np.ndarray)):
         return isinstance(media, np.ndarray) and media.ndim == 4
     if isinstance(media, (list, tuple)):
@@ -80,7 +88,7 @@ def is_video(media: Media) -> bool:
         if isinstance(media, (bytes, bytearray, memoryview)):  # of any size: limits are the reader's business
             start = bytes(media[:64])
         else:
-            start = head(open_source(media)) if not hasattr(media, "read") else media.read(64)
+            start = first_bytes(open_source(media)) if not hasattr(media, "read") else media.read(64)
         if hasattr(media, "seek"):
             media.seek(0)
     except MediaError:
@@ -90,7 +98,7 @@ def is_video(media: Media) -> bool:
 
 
 def sniff(start: bytes) -> bool | None:
-    """Whether a file that begins so is a video (True), a picture (False), or neither is plain (None)."""
+    """Whether a file that begins so is a video (True), an image (False), or unknown (None)."""
     if start[4:8] == b"ftyp":
         return start[8:12] not in STILLS
     if start[:4] == b"RIFF":
@@ -110,12 +118,12 @@ def open_frames(
     limits: Limits = LIMITS,
     reduced: bool = False,
 ) -> tuple[list[Image.Image], str | None]:
-    """Opens what an encoder sees: one picture, or the sampled frames of a video, within the pixel budget.
+    """Opens what an encoder sees: one image, or the sampled frames of a video, within the pixel budget.
 
     Args:
-        media: an image, a video, or a list of frames.
+        media: an image, a video, a list of frames (images or arrays), or `Frames`.
         spec: how a video is sampled and how large a frame may be.
-        video: whether the medium is a video; None finds out.
+        video: whether it is a video; None: `is_video`.
         limits: what is refused.
         reduced: decode JPEGs at a reduced scale where the pixel budget allows it (see `open_image`).
 
@@ -141,6 +149,11 @@ def _given(media: Sequence[Any] | np.ndarray, spec: MediaSpec, limits: Limits) -
     """Frames that the caller has chosen: all of them are taken, none is dropped."""
     if len(media) == 0:
         raise MediaError("a list of no frames; give at least one")
+    if not isinstance(media, Frames) and any(isinstance(frame, (str, bytes, os.PathLike)) for frame in media):
+        raise MediaError(
+            f"a list of {len(media)} paths or files is not one item: Scorer.stream([...]) scores each of them; "
+            "q_align.media.Frames([...]) makes them the frames of one video"
+        )
     frames = []
     for number, frame in enumerate(media):
         try:

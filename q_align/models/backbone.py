@@ -1,7 +1,4 @@
-"""A backbone: a model, the encoder that feeds it, and the card that says how it was taught. Loads and saves all three.
-
-Knows no loss, no data set, no scoring loop.
-"""
+"""A backbone: a model, its encoder, its readout, and the card that describes them. Loads and saves all of them."""
 
 from __future__ import annotations
 
@@ -14,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from q_align.errors import CheckpointError, nearest
 from q_align.models.card import FILE, ModelCard
-from q_align.models.encoder import Encoder
+from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.families import family_of
-from q_align.models.hub import builtin_card, cached, fetch, hub_id
 from q_align.models.peft import CONFIG as ADAPTER
 from q_align.models.peft import is_adapter, load_adapter
+from q_align.readout import Encoder, Readout, make_readout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from q_align.types import MediaSpec
 
 # Names that stand for checkpoints inside the package.
 PACKAGED = ("nano",)
@@ -31,13 +30,23 @@ PACKAGED = ("nano",)
 class Backbone:
     """Attributes:
     model: a plain `PreTrainedModel` whose forward takes `logits_to_keep`.
-    encoder: see `q_align.models.encoder.Encoder`.
+    encoder: see `q_align.readout.encoder.Encoder`.
     card: see `q_align.models.card.ModelCard`.
+    readout: how answers are written and read; see `q_align.readout.base.Readout`.
     """
 
     model: PreTrainedModel
     encoder: Encoder
     card: ModelCard
+    readout: Readout
+
+    @classmethod
+    def join(cls, model: Any, encoder: Encoder, card: ModelCard, folder: Path | None = None) -> Backbone:
+        """Puts the pieces together: the readout of the card, with its own weights from `folder` where it has any."""
+        card = dataclasses.replace(card, prompt=encoder.prompt)
+        readout = make_readout(card.readout, encoder, card.all_stems())
+        readout.attach(model, folder)
+        return cls(model, encoder, card, readout)
 
     @classmethod
     def from_pretrained(
@@ -48,8 +57,8 @@ class Backbone:
         card: ModelCard | None = None,
         base: str | Path | None = None,
         merge: bool = True,
-        download: bool = False,
         only_score: bool = False,
+        own: Path | None = None,
         **options: Any,
     ) -> Backbone:
         """Loads a checkpoint.
@@ -58,38 +67,50 @@ class Backbone:
             path: a folder with `q_align.json` or in a published layout, a published checkpoint by its hub id or short
                 name ("q-future/one-align", "one-align"), or "nano" for the embedded model.
             dtype: "float32", "bfloat16" or "float16".
-            card: replaces the folder's own (`read_card`), when other levels or questions are to be taught.
+            card: replaces the folder's own (`read_card`), to train other levels, questions or another readout.
             base: the model under an adapter, where it is no longer at the place that the adapter names.
             merge: add an adapter to the weights of its base; False keeps it apart (to train it further).
-            download: fetch a checkpoint that is not on this disk; nothing is downloaded unless this says so.
             only_score: the model will not be trained or saved; some families load faster then (`Family.scoring`).
+            own: folder with the readout's own weights, where it is not `path`: that of an adapter over it.
             options: forwarded whole to the family's loader (`attn`, `device_map`, `quantize`).
 
         Raises:
             CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
+            LevelTokenError: when the level words are not single, distinct tokens.
         """
-        if download and not Path(path).exists() and hub_id(path):
-            fetch(str(path))
         folder = locate(path)
         card = card or read_card(path)
         if is_adapter(folder):
-            under = cls.from_pretrained(
-                base or _base_of(folder, card), dtype=dtype, card=card, download=download, **options
-            )
-            return cls(load_adapter(under.model, folder, merge=merge), under.encoder, card)
+            under = cls.from_pretrained(base or _base_of(folder, card), dtype=dtype, card=card, own=folder, **options)
+            return dataclasses.replace(under, model=load_adapter(under.model, folder, merge=merge))
+        own = own or folder
         family = family_of(card.family)
         if only_score:
             options = {**family.scoring, **options}
         model, encoder = import_module(family.module).load(folder, card, dtype=dtype, **options)
-        return cls(model, encoder, card)
+        return cls.join(model, encoder, card, own if _same_kind(own, card) else None)
 
     def save(self, path: str | Path) -> None:
         """Writes weights, tokenizer and card into one folder that `from_pretrained` reads."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder)
+        save_weights(self.model, self.readout, folder)
         self.encoder.save(folder)
         self.card.save(folder)
+
+
+def save_weights(model: Any, readout: Readout, folder: Path, **options: Any) -> None:
+    """Writes a model's weights, and those of its readout beside them.
+
+    Args:
+        model: a `PreTrainedModel`, or one with adapters.
+        readout: of the model.
+        folder: of the checkpoint.
+        options: forwarded whole to `save_pretrained`.
+    """
+    if readout.module:
+        options["state_dict"] = readout.save(folder, model.state_dict())
+    model.save_pretrained(folder, **options)
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -119,11 +140,23 @@ def read_card(path: str | Path) -> ModelCard:
     return ModelCard.load(folder)  # says what is missing
 
 
+def _same_kind(folder: Path, card: ModelCard) -> bool:
+    """Whether a folder's own readout is of the card's kind: only then are its weights those that the card means."""
+    return (folder / FILE).is_file() and ModelCard.load(folder).readout.kind == card.readout.kind
+
+
+def opening_spec(card: ModelCard) -> MediaSpec:
+    """How images and videos are opened for a card's model (`Encoder.opens`), without loading it."""
+    opens = getattr(import_module(family_of(card.family).module), "opens", None)
+    return opens(card.media) if opens is not None else card.media
+
+
 def locate(path: str | Path) -> Path:
-    """The folder that a model's name stands for.
+    """The folder that a model's name stands for; a published checkpoint is downloaded where it is not in the cache.
 
     Raises:
         CheckpointError: when there is none.
+        DownloadError: when a published checkpoint cannot be downloaded.
     """
     if str(path) in PACKAGED:
         return Path(str(resources.files("q_align.models"))) / str(path) / "weights"
@@ -131,8 +164,8 @@ def locate(path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if hub_id(path):
-        return cached(str(path))
-    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), PACKAGED)}")
+        return find_checkpoint(str(path))
+    raise CheckpointError(f"{folder}: no such model folder{nearest(str(path), (*PACKAGED, *short_names()))}")
 
 
 def _base_of(folder: Path, card: ModelCard | None) -> str | Path:

@@ -1,7 +1,8 @@
 """What differs between model families, as a table of facts: no code branches on a family's name.
 
-An entry says which module builds the pieces; modules are imported when first used. A family that is not in the table
-gets `CHAT`, the facts that most transformers models share.
+An entry says which module builds the pieces; modules are imported when first used. A transformers model that is not in
+the table gets `CHAT`, the facts that most of them share. Another family registers itself:
+`FAMILIES.register("my_family", Family(module="my_package.my_family"))` (see docs/extending.md).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from q_align.types import MediaSpec
+from q_align.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """How a transformers chat model wants to be asked (see `q_align.models.chat`).
+    """How a transformers chat model is prompted (see `q_align.models.chat`).
 
     Attributes:
         processor: name of the transformers processor class, where the one that the model names does not do without
@@ -47,13 +48,12 @@ class Family:
     """Facts of one family.
 
     Attributes:
-        module: dotted module that offers `load(path, card, *, dtype, attn, **options) -> (PreTrainedModel, Encoder)`,
-            and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`.
+        module: dotted module that offers `load(path, card, *, dtype, attn, **options) -> (model, encoder)`,
+            and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`;
+            and, where its encoder opens frames otherwise than the card says, `opens(media) -> MediaSpec`.
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
         lora: names of the linear modules that LoRA adapts by default, within the language model.
-        scales: whether its encoder keeps frames within the pixel budget by itself, so that they are opened whole: one
-            resize instead of two, and crops at native scale.
-        chat: how a transformers chat model is asked; unused by families with an encoder of their own.
+        chat: how a transformers chat model is prompted; unused by families with an encoder of their own.
         scoring: options of `load` that make a model which only scores: lighter, not trainable.
     """
 
@@ -62,7 +62,6 @@ class Family:
     connector: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
-    scales: bool = False
     chat: Chat = field(default_factory=Chat)
     scoring: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,7 +85,6 @@ CHAT = Family(
     ),
     language=("model.language_model.", "model.text_model.", "lm_head."),
     lora=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    scales=True,
 )
 
 
@@ -97,7 +95,8 @@ def _chat(lora: tuple[str, ...] = CHAT.lora, **facts: Any) -> Family:
 # three of four layers of Qwen3.5 are linear attention, with projections of their own
 _LINEAR_ATTENTION = ("in_proj_qkv", "in_proj_z", "out_proj")
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: Registry[Family] = Registry("family", "q_align.families", of=Family)
+_BUILT_IN: dict[str, Family] = {
     "nano": Family(
         module="q_align.models.nano",
         vision=("vision.",),
@@ -136,13 +135,11 @@ FAMILIES: dict[str, Family] = {
         alone=True,
     ),
 }
+for _name, _family in _BUILT_IN.items():
+    FAMILIES.register(_name, _family)
 
 
 def family_of(name: str) -> Family:
     """Facts of a family by its name (`ModelCard.family`); `CHAT` for a transformers `model_type` without an entry."""
-    return FAMILIES.get(name, CHAT)
-
-
-def to_open(name: str, spec: MediaSpec) -> MediaSpec:
-    """How media are opened for a family's encoder, in training and in scoring alike."""
-    return replace(spec, max_pixels=None) if family_of(name).scales else spec
+    known = name in FAMILIES
+    return FAMILIES[name] if known else CHAT

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from q_align.errors import ConfigError
 from q_align.media import open_frames
-from q_align.score.device import find_device
 from q_align.score.scorer import Scorer
 from q_align.types import Item, MediaSpec
 
@@ -42,7 +41,7 @@ class QAlignScorer:
     Args:
         pretrained: model folder, id of a published model, or "nano".
         device: None takes the best one that is there.
-        dtype: None: float16 on a GPU, as the published weights are, and float32 elsewhere.
+        dtype: see `Scorer.from_pretrained`.
         scorer: one that is loaded already, instead of the above.
     """
 
@@ -53,12 +52,10 @@ class QAlignScorer:
         pretrained: str | Path = ONE_ALIGN,
         device: str | torch.device | None = None,
         *,
-        dtype: str | None = None,
+        dtype: str = "auto",
         scorer: Scorer | None = None,
     ) -> None:
         if scorer is None:
-            device = find_device(device)
-            dtype = dtype or ("float16" if device.type == "cuda" else "float32")
             scorer = Scorer.from_pretrained(pretrained, device=device, dtype=dtype)
         self.scorer = scorer
 

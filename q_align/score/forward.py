@@ -1,11 +1,8 @@
-"""The model's turn in scoring: a batch goes to the device, level log-probabilities come back to the CPU.
-
-Also says how much goes through at once. Knows a model and tensors; no media, no scores.
-"""
+"""One forward pass in scoring: a batch goes to the device, rows come back to the CPU; and the size of a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,10 +11,7 @@ import torch
 from torch import Tensor
 
 from q_align.errors import ConfigError
-from q_align.levels import LevelScheme
-from q_align.models.numeric import read_numbers
-from q_align.models.predict import predict
-from q_align.models.shared_prefix import predict_shared
+from q_align.readout import Readout
 from q_align.score.engine import Batch
 from q_align.types import Turn
 
@@ -39,15 +33,12 @@ def bounds(
     length: Callable[[Turn], int] | None,
     batch_size: int | None,
     batch_tokens: int | None,
-    *,
-    answers: int = 1,
 ) -> Bounds:
     """What was asked for, or what suits the device.
 
     Args:
         device: on a processor each worker runs the model, and large batches only fall out of its cache.
         length: tokens of a turn, where the encoder counts them; pixels are what is bounded elsewhere.
-        answers: sequences that a turn becomes (41 where a model says numbers), each with its frames.
 
     Raises:
         ConfigError: for numbers that make no sense, or tokens of a model that does not count them.
@@ -62,39 +53,30 @@ def bounds(
     frames = batch_size or (8 if small else 16)
     pixels = CACHED_PIXELS if free and small and length is None else 0
     tokens = batch_tokens or ((CACHED_TOKENS if small else DEVICE_TOKENS) if free and length else 0)
-    # 0 stays 0, which means any number
-    return Bounds(max(1, frames // answers), -(-pixels // answers), -(-tokens // answers))
+    return Bounds(frames, pixels, tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Runs the model on one batch; see `engine.parts.Forward`.
+    """Runs the model on one batch; see `engine.batching.Forward`.
 
     Attributes:
         model: on its device, in eval mode.
-        encoder: says where the level words stand.
+        readout: reads its answers.
         device, dtype: of the model.
-        numbers: the levels, of a model that answers with numbers.
     """
 
     model: Any
-    encoder: Any
+    readout: Readout
     device: torch.device
     dtype: torch.dtype
-    numbers: LevelScheme | None = None
 
     def __call__(self, batch: Batch) -> Callable[[], Tensor]:
-        """Starts the model; what is returned waits for the (B, K) rows, or (B, n, K) of n questions."""
+        """Starts the model; what is returned waits for the (B, R) rows, or (B, n, R) of n questions."""
         # streams and events belong to the current device, which is the first one unless somebody says otherwise
         here = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
         with here, torch.inference_mode():
-            inputs = {name: self._place(value) for name, value in batch.items()}
-            if "ask_0" in inputs:
-                several = predict_shared(self.model, inputs, self.encoder.level_ids)
-                rows = torch.stack([one.level_logp for one in several], dim=1)  # (B, n, K)
-            else:
-                found = predict(self.model, inputs, self.encoder.level_ids, self.encoder.tail)
-                rows = read_numbers(found, self.numbers) if self.numbers else found.level_logp  # (B, K)
+            rows = self.readout.rows(self.readout.read(self.model, self._place(batch)))
             if self.device.type != "cuda":
                 return rows.cpu
             # copied while the next batch runs; waiting for the event waits for this copy only
@@ -108,7 +90,12 @@ class Forward:
 
         return wait
 
-    def _place(self, value: Tensor) -> Tensor:
+    def _place(self, value: Any) -> Any:
+        """A batch, which may hold batches, on the device."""
+        if isinstance(value, Mapping):
+            return {name: self._place(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._place(inner) for inner in value]
         dtype = self.dtype if value.is_floating_point() else None
         if self.device.type != "cuda":
             return value.to(self.device, dtype)

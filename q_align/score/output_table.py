@@ -1,33 +1,31 @@
-"""Where scores are written: JSON lines, CSV, Parquet, or a folder of Parquet shards; what is there can be gone on with.
+"""Tables of scores: JSON lines, CSV, one Parquet file, or a folder of Parquet shards; each can be resumed.
 
-A row is either wholly in a table or not at all, whenever the process dies. Knows rows; no media and no model.
+A row is either wholly in a table or not at all, whenever the process dies.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from q_align.errors import ConfigError
-from q_align.score.lock import hold
-from q_align.types import Score
+from q_align.score.text_tables import CsvTable, JsonlTable, read_text
 
-COLUMNS = tuple(name for name in Score.__slots__ if name != "frames")  # frames: where asked for
-RUN = "_run.json"  # what a table's rows were made with
+COLUMNS = ("id", "value", "level", "probs", "std", "mass", "error", "task", "warning")
+# frames: with --per-frame; question: where items have their own; scale: where it is not the level scale
+OPTIONAL = ("frames", "question", "scale")
+RUN_NOTE = "_run.json"  # the settings that a table's rows were made with
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
-class Table(Protocol):
+class ScoreTable(Protocol):
     """Scores on disk."""
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows that an earlier run left; only id, task, value and error need be there."""
+        """Rows that an earlier run left; at least id, task, question, value and error where the table has them."""
         ...
 
     def write(self, row: dict[str, Any]) -> None: ...
@@ -36,7 +34,7 @@ class Table(Protocol):
 
 
 def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Rows of a finished table: at least id, task, value and error."""
+    """Rows of a finished table: at least id, task, question, value and error where the table has them."""
     from q_align.score.shards import read_shards
 
     path = Path(path)
@@ -45,11 +43,11 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     elif path.suffix.lower() == ".parquet":
         yield from read_shards(path.parent, [path])
     else:
-        yield from _read_text(path)
+        yield from read_text(path)
 
 
-def forget_errors(path: str | Path) -> int:
-    """Removes the rows of failed media from a table, so that going on tries them again; returns how many."""
+def drop_failed_rows(path: str | Path) -> int:
+    """Removes the rows that have an error, so that a resumed run scores these items again; returns how many."""
     from q_align.score.shards import drop_errors
 
     path = Path(path)
@@ -57,45 +55,46 @@ def forget_errors(path: str | Path) -> int:
         return drop_errors(path)
     if not path.exists():
         return 0
-    open_table(path, resume=True).close()  # cuts off a half-written row
-    rows = list(_read_text(path))
-    kept = [row for row in rows if not row.get("error")]
+    open_table(path, resume=True, columns=None).close()  # cuts off a half-written row
+    rows = list(read_text(path))
+    good = [row for row in rows if not row.get("error")]
+    if len(good) == len(rows):
+        return 0
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     temporary.unlink(missing_ok=True)
-    table = open_table(temporary, columns=list(rows[0]) if rows else COLUMNS)
-    for row in kept:
+    table = open_table(temporary, columns=list(rows[0]))
+    for row in good:
         table.write(row)
     table.close()
     temporary.replace(path)
-    return len(rows) - len(kept)
+    temporary.with_name(f".{temporary.name}.lock").unlink(missing_ok=True)
+    return len(rows) - len(good)
 
 
-def _read_text(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        if path.suffix.lower() == ".jsonl":
-            yield from (json.loads(line) for line in lines if line.strip())
-        else:
-            for row in csv.DictReader(lines):
-                yield {name: value if value != "" else None for name, value in row.items()}
-
-
-def check_free(path: Path, *, resume: bool) -> None:
-    """Refuses to write where scores are already, unless they are to be gone on with.
+def check_free(path: str | Path, *, resume: bool) -> None:
+    """Refuses to write where scores are already, unless the run resumes, and into a folder of images or videos.
 
     Raises:
         ConfigError: says where.
     """
-    if _begun(path) and not resume:
-        raise ConfigError(f"{path} holds scores already; go on with --resume, or name another --output")
+    from q_align.media.expand import MEDIA_SUFFIXES
+
+    if is_folder(path) and Path(path).is_dir():
+        with os.scandir(path) as entries:
+            media = next((entry.name for entry in entries if Path(entry.name).suffix.lower() in MEDIA_SUFFIXES), None)
+        if media:
+            raise ConfigError(f"{path} is a folder of images or videos ({media}); name another --output")
+    if _has_rows(Path(path)) and not resume:
+        raise ConfigError(f"{path} already contains scores; continue with --resume, or name another --output")
 
 
-def claim(path: str | Path, settings: dict[str, Any]) -> None:
-    """Notes what a table's rows are made with, or compares with what is noted there.
+def check_run_note(path: str | Path, settings: dict[str, Any]) -> None:
+    """Compares the settings of this run with those that a table's rows were made with; a new table gets the note.
 
-    A folder holds the note as _run.json; beside a file lies a hidden one.
+    A folder holds it as _run.json; beside a file it is hidden.
 
     Args:
-        path: of the table, also one that is not there yet.
+        path: of the table, also one that does not exist yet.
         settings: that change a score.
 
     Raises:
@@ -103,138 +102,68 @@ def claim(path: str | Path, settings: dict[str, Any]) -> None:
     """
     folder = is_folder(path)
     path = Path(path)
-    note = path / RUN if folder else path.with_name(f".{path.name}{RUN}")
-    if _begun(path):
+    note = path / RUN_NOTE if folder else path.with_name(f".{path.name}{RUN_NOTE}")
+    if _has_rows(path):
         before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else settings
         for name, value in settings.items():
             if before.get(name) != value:
                 raise ConfigError(
-                    f"{path} was scored with {name} {before.get(name)!r}, not {value!r}; go on with the "
-                    f"same, or name another --output"
+                    f"{path} was scored with {name} {before.get(name)!r}, not {value!r}; resume with the same setting, "
+                    "or name another --output"
                 )
         return
     note.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name(f".{RUN}.{os.getpid()}")  # several processes may begin at once
+    temporary = note.with_name(f".{RUN_NOTE}.{os.getpid()}")  # several processes may begin at once
     temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     temporary.replace(note)
 
 
-def _begun(path: Path) -> bool:
-    from q_align.score.shards import parts_of, shards_of
+def _has_rows(path: Path) -> bool:
+    from q_align.score.shards import list_shards, parts_of
 
-    return bool(shards_of(path)) if path.is_dir() else parts_of(path).exists() or _size(path) > 0
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    if path.is_dir():
+        return bool(list_shards(path))
+    return parts_of(path).exists() or (path.exists() and path.stat().st_size > 0)
 
 
-def open_table(path: str | Path, *, resume: bool = False, columns: Sequence[str] = COLUMNS, **shards: Any) -> Table:
+def open_table(
+    path: str | Path,
+    *,
+    resume: bool = False,
+    columns: Sequence[str] | None = COLUMNS,
+    levels: Sequence[str] = (),
+    **shards: Any,
+) -> ScoreTable:
     """Opens a table by its suffix; no suffix, or an existing folder, means a folder of Parquet shards.
 
     Args:
         path: .jsonl, .csv, .parquet, or a folder.
-        resume: go on with what is there.
-        columns: which columns to write.
+        resume: keep the rows that are there, and append.
+        columns: to write; None: those of the file that is there.
+        levels: level words; in CSV each gets a column of its own (p_excellent) in place of `probs`.
         shards: `shard_rows`, `shard_seconds`, `prefix` of a folder (see `q_align.score.shards.Shards`).
 
     Raises:
         ConfigError: for another suffix, or when something is there already and `resume` is off.
     """
-    from q_align.score.shards import ParquetFile, Shards
+    from q_align.score.shards import ParquetTable, Shards
 
     folder = is_folder(path)  # before a slash at its end is lost
+    check_free(path, resume=resume)
     path = Path(path)
     suffix = path.suffix.lower()
-    check_free(path, resume=resume)
     path.parent.mkdir(parents=True, exist_ok=True)
     if folder:
-        return Shards(path, columns, **shards)
+        return Shards(path, columns or COLUMNS, **shards)
     if suffix == ".jsonl":
-        return Lines(path, columns)
+        return JsonlTable(path, columns or COLUMNS)
     if suffix == ".csv":
-        return Csv(path, columns)
+        return CsvTable(path, columns, levels)
     if suffix == ".parquet":
-        return ParquetFile(path, columns, **shards)
+        return ParquetTable(path, columns or COLUMNS, **shards)
     raise ConfigError(f"{path}: cannot write {suffix}; --output takes {', '.join(FORMATS)} or a folder")
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a table of that name is a folder of shards: no suffix, a slash at its end, or a folder that is there."""
+    """Whether a table of that name is a folder of shards: no suffix, a slash at its end, or a folder that exists."""
     return str(path).endswith("/") or not Path(path).suffix or Path(path).is_dir()
-
-
-class Lines:
-    """One JSON object a line. A line that a dying process left half-written is cut off."""
-
-    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
-        self.path, self.columns = path, columns
-        self.file = path.open("a", encoding="utf-8")
-        hold(path, self.file)
-        _cut_tail(path)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        return _read_text(self.path)
-
-    def write(self, row: dict[str, Any]) -> None:
-        self.file.write(to_json(row, self.columns) + "\n")
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class Csv:
-    """Comma-separated, with a header; probabilities as a JSON list in one cell."""
-
-    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS) -> None:
-        self.path, self.columns = path, columns
-        self.file = path.open("a", encoding="utf-8", newline="")
-        hold(path, self.file)
-        _cut_csv_tail(path)
-        self.writer = csv.writer(self.file)
-        if _size(path) == 0:
-            self.writer.writerow(columns)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        return _read_text(self.path)
-
-    def write(self, row: dict[str, Any]) -> None:
-        cells = (row.get(name) for name in self.columns)
-        self.writer.writerow(json.dumps(c) if isinstance(c, (list, tuple)) else c for c in cells)
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
-def to_json(row: dict[str, Any], columns: Sequence[str] = COLUMNS) -> str:
-    return json.dumps({name: row.get(name) for name in columns}, ensure_ascii=False)
-
-
-def _cut_tail(path: Path) -> None:
-    """Removes bytes after the last line end."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            step = min(4096, end)
-            file.seek(end - step)
-            at = file.read(step).rfind(b"\n")
-            if at >= 0:
-                end = end - step + at + 1
-                break
-            end -= step
-        file.truncate(end)
-
-
-def _cut_csv_tail(path: Path) -> None:
-    """Removes an unfinished last row; a row may hold line ends inside quotes, so the whole file is looked through."""
-    good = at = quotes = 0
-    with path.open("rb+") as file:
-        while block := file.read(1 << 20):
-            data = np.frombuffer(block, np.uint8)
-            seen = quotes + np.cumsum(data == 0x22)  # quotes so far: an odd number is inside of a cell
-            ends = np.flatnonzero((data == 0x0A) & (seen % 2 == 0))
-            good = at + int(ends[-1]) + 1 if len(ends) else good
-            at, quotes = at + len(block), int(seen[-1])
-        file.truncate(good)

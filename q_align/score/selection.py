@@ -1,7 +1,4 @@
-"""What people do with scores of a large collection: keep the best, or all above a threshold; see how they spread.
-
-Works on rows of any table, one pass, in bounded memory. Knows rows and files; no model.
-"""
+"""Filtering a collection by its scores: the best, or all above a threshold, as files or names; and a histogram."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ import heapq
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from math import inf
+from dataclasses import dataclass
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -20,58 +18,103 @@ BARS = 20
 WIDTH = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many rows, or a percentage of all."""
+
+    number: float
+    percent: bool
+
+    @classmethod
+    def parse(cls, text: str, option: str, *, least: float = 1) -> Amount:
+        """Reads "100" or "10%".
+
+        Raises:
+            ConfigError: for anything else; names the option.
+        """
+        number = text.strip().removesuffix("%")
+        percent = number != text.strip()
+        try:
+            value = float(number) if percent else int(number)
+        except ValueError:
+            value = -1
+        if not (0 < value <= 100 or value == least == 0 if percent else value >= least):
+            raise ConfigError(
+                f"{option} takes a number of at least {least:g} or a percentage such as 10%, got {text!r}"
+            )
+        return cls(value, percent)
+
+    def count(self, total: int) -> int:
+        """The number of rows out of a total; a percentage is rounded up."""
+        return ceil(total * self.number / 100) if self.percent else int(self.number)
+
+
 def select(
-    rows: Iterable[dict[str, Any]], *, threshold: float | None = None, top: int | None = None, task: str | None = None
+    rows: Iterable[dict[str, Any]],
+    *,
+    threshold: float | None = None,
+    top: Amount | None = None,
+    task: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a task (None: of any) whose value is at least `threshold`, in their order; or the `top` highest of those,
-    best first."""
-    asked = (row for row in rows if task is None or row.get("task") == task)
-    good = (row for row in asked if row.get("value") not in (None, ""))
-    kept = (row for row in good if threshold is None or float(row["value"]) >= threshold)
+    """Rows of a task (None: of any) whose value is at least `threshold`, in their order; or the best of those first.
+
+    Args:
+        rows: iterated over twice where `top` is a percentage.
+        threshold: lowest value.
+        top: how many of the best; a percentage is one of all rows of the task that have a value.
+        task: None: all.
+    """
+    good = (row for row in _scored(rows, task) if threshold is None or float(row["value"]) >= threshold)
     if top is None:
-        return kept
-    return iter(heapq.nlargest(top, kept, key=lambda row: float(row["value"])))
+        return good
+    count = top.count(sum(1 for _ in _scored(rows, task)) if top.percent else 0)
+    return iter(heapq.nlargest(count, good, key=lambda row: float(row["value"])))
 
 
-def place(names: Iterable[str], folder: Path, *, link: bool = False) -> int:
+def _scored(rows: Iterable[dict[str, Any]], task: str | None) -> Iterator[dict[str, Any]]:
+    asked = (row for row in rows if task is None or row.get("task") == task)
+    return (row for row in asked if row.get("value") not in (None, ""))
+
+
+def copy_files(names: Iterable[str], folder: Path, *, link: bool = False) -> int:
     """Copies files into a folder, or links them there, under the names that they have below their common parent.
 
     Returns:
-        How many there are; a file that is there already is not copied again.
+        How many there are; an identical file that exists is not copied again.
 
     Raises:
-        ConfigError: when a name is no file on this disk (a tar member, an address), or another file has its place.
+        ConfigError: when a name is no file (a tar member, an address), or another file is there under its name.
     """
     paths = [Path(name) for name in dict.fromkeys(names)]
     for path in paths:
         if not path.is_file():
-            raise ConfigError(f"{path} is no file here and cannot be copied; use --keep LIST.txt for its name")
+            raise ConfigError(f"{path} is not a file and cannot be copied; --keep LIST.txt writes its name")
     folder.mkdir(parents=True, exist_ok=True)
     base = Path(os.path.commonpath([path.resolve().parent for path in paths])) if paths else folder
     targets = [folder / path.resolve().relative_to(base) for path in paths]
     others = sum(path.is_symlink() or path.is_file() for path in set(folder.rglob("*")) - set(targets))
     if others:
-        log.warning("%s: files that were there already and are not among those kept now: %d", folder, others)
+        log.warning("%s: other files that were there before: %d", folder, others)
     for path, target in zip(paths, targets):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() or target.is_symlink():  # a link to nothing does not exist
             if not target.exists() or target.stat().st_size != path.stat().st_size:
-                raise ConfigError(f"{target} is there already and differs from {path}; name another --keep")
+                raise ConfigError(f"{target} exists and differs from {path}; name another --keep")
         elif link:
             target.symlink_to(path.resolve())
         else:
-            # whole or not at all: a copy that was cut short would look like one that is done
+            # renamed when it is whole: a truncated copy would look like a complete one
             temporary = target.with_name(f".{target.name}.tmp")
             shutil.copy2(path, temporary)
             temporary.replace(target)
     return len(paths)
 
 
-def write_list(names: Iterable[str], path: Path) -> int:
-    """Writes names, one a line; a list of this kind can be scored again or trained on.
+def write_names(names: Iterable[str], path: Path) -> int:
+    """Writes names, one a line: a list that can be scored again.
 
     Raises:
-        ConfigError: for a name with a line end in it.
+        ConfigError: for a name with a line break in it.
     """
     count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +122,7 @@ def write_list(names: Iterable[str], path: Path) -> int:
         for name in names:
             if "\n" in name or "\r" in name:
                 raise ConfigError(
-                    f"{name!r} has a line end in it and does not fit into a list; keep to a folder instead"
+                    f"{name!r} contains a line break and does not fit into a list; --keep FOLDER copies the file"
                 )
             file.write(f"{name}\n")
             count += 1
@@ -87,7 +130,7 @@ def write_list(names: Iterable[str], path: Path) -> int:
 
 
 class Histogram:
-    """Counts of values over equal bins between two ends; what lies outside falls into the end bins."""
+    """Counts of values in bins of equal width; values beyond the ends fall into the end bins."""
 
     def __init__(self, low: float, high: float, bins: int = BARS) -> None:
         self.low, self.high, self.bins = low, high, bins
@@ -98,8 +141,8 @@ class Histogram:
         self.counts[min(self.bins - 1, max(0, int(share * self.bins)))] += 1
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Any]], task: str | None = None) -> Histogram:
-        """Between the lowest and the highest value of rows that can be gone through twice; of one task, or of all."""
+    def from_rows(cls, rows: Iterable[dict[str, Any]], task: str | None = None) -> Histogram:
+        """Between the lowest and the highest value of rows, which are iterated over twice; of one task, or of all."""
         low, high = inf, -inf
         for row in select(rows, task=task):
             low, high = min(low, float(row["value"])), max(high, float(row["value"]))

@@ -1,7 +1,7 @@
-"""Scores as Parquet: a folder of shards, each written whole or not at all, and a single file put together from such.
+"""Scores as Parquet: a folder of shards, each written atomically, and a single file that is joined from such shards.
 
 A shard is written under a temporary name, flushed to the disk and renamed: after `kill -9` at any moment the folder
-holds whole shards only. One process writes at a time, held by a lock that dies with it.
+holds whole shards only. One process writes at a time; a lock that ends with its process sees to it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from q_align.score.lock import hold
+from q_align.score.output_table import COLUMNS
+from q_align.score.write_lock import lock_output
 
 SCHEMA = pa.schema(
     [
@@ -30,9 +31,10 @@ SCHEMA = pa.schema(
         ("task", pa.string()),
         ("warning", pa.string()),
         ("frames", pa.list_(pa.float64())),
+        ("question", pa.string()),
+        ("scale", pa.string()),
     ]
 )
-STANDARD = tuple(name for name in SCHEMA.names if name != "frames")
 
 
 class Shards:
@@ -42,14 +44,14 @@ class Shards:
         folder: made where it is missing.
         columns: which columns to write.
         shard_rows: rows per shard.
-        shard_seconds: a shard is closed after so long, so that little is lost with the process.
-        prefix: opening of the shards' names, one per writing process.
+        shard_seconds: a shard is closed after this many seconds, which bounds what dies with the process.
+        prefix: of the shards' names, one per writing process.
     """
 
     def __init__(
         self,
         folder: Path,
-        columns: Sequence[str] = STANDARD,
+        columns: Sequence[str] = COLUMNS,
         *,
         shard_rows: int = 10_000,
         shard_seconds: float = 60.0,
@@ -58,9 +60,10 @@ class Shards:
         self.folder, self.prefix = folder, prefix
         self.shard_rows, self.shard_seconds = shard_rows, shard_seconds
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = hold(folder / f".{prefix}.lock")
+        self.lock = lock_output(folder, part=prefix)
         for left in folder.glob(f".{prefix}-*.tmp"):
             left.unlink()  # the shard that a dead process was writing
+        self.columns = columns
         self.schema = pa.schema([SCHEMA.field(name) for name in columns])
         self.buffer: list[dict[str, Any]] = []
         self.opened = time.monotonic()
@@ -83,50 +86,50 @@ class Shards:
             return
         rows = [{name: row.get(name) for name in self.schema.names} for row in self.buffer]
         path = self.folder / f"{self.prefix}-{self.next:06d}.parquet"
-        write_whole(pa.Table.from_pylist(rows, self.schema), path)
+        write_atomically(pa.Table.from_pylist(rows, self.schema), path)
         self.next += 1
         self.buffer = []
 
     def close(self) -> None:
         self.flush()
-        self.lock.close()
+        self.lock.release()
 
 
-class ParquetFile(Shards):
-    """A single Parquet file: shards in a hidden folder beside it until the end, then put together and renamed."""
+class ParquetTable(Shards):
+    """A single Parquet file: shards in a hidden folder beside it until the end, then joined and renamed."""
 
-    def __init__(self, path: Path, columns: Sequence[str] = STANDARD, **shards: Any) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS, **shards: Any) -> None:
         self.path = path
-        finish(path)
+        finish_rename(path)
         super().__init__(parts_of(path), columns, **shards)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        return read_shards(self.folder, ([self.path] if self.path.exists() else []) + shards_of(self.folder))
+        return read_shards(self.folder, ([self.path] if self.path.exists() else []) + list_shards(self.folder))
 
     def close(self) -> None:
         self.flush()
-        whole, spent = halfway(self.path)
+        whole, spent = rename_stages(self.path)
         with pq.ParquetWriter(whole, self.schema) as writer:
-            for part in ([self.path] if self.path.exists() else []) + shards_of(self.folder):
+            for part in ([self.path] if self.path.exists() else []) + list_shards(self.folder):
                 for batch in pq.ParquetFile(part).iter_batches(8192):
                     writer.write_batch(_fit(batch, self.schema))
         _sync(whole)
-        self.lock.close()
-        # From here on the shards count as spent: whoever finds the folder under this name only finishes the rename.
+        self.lock.release()
+        # from here on the shards are spent: a run that finds the folder under this name only finishes the rename
         self.folder.replace(spent)
-        finish(self.path)
+        finish_rename(self.path)
 
 
-def finish(path: Path) -> None:
-    """Ends the last step of `ParquetFile.close` where a process died in it."""
-    whole, spent = halfway(path)
+def finish_rename(path: Path) -> None:
+    """Completes the last step of `ParquetTable.close` where a process died in it."""
+    whole, spent = rename_stages(path)
     if spent.exists():
         if whole.exists():
             whole.replace(path)
         shutil.rmtree(spent)
 
 
-def halfway(path: Path) -> tuple[Path, Path]:
+def rename_stages(path: Path) -> tuple[Path, Path]:
     """The new file before its rename, and the shards that it is made of."""
     return path.with_name(f".{path.name}.whole"), path.with_name(f".{path.name}.spent")
 
@@ -144,39 +147,39 @@ def parts_of(path: Path) -> Path:
 
 
 def read_shards(folder: Path, shards: Sequence[Path] | None = None) -> Iterator[dict[str, Any]]:
-    """What earlier runs did: id, task, value and error of every row."""
-    for path in shards_of(folder) if shards is None else shards:
+    """Rows of earlier runs: id, task, question, value and error, where the shards have them."""
+    for path in list_shards(folder) if shards is None else shards:
         file = pq.ParquetFile(path)
-        names = [n for n in ("id", "task", "value", "error") if n in file.schema_arrow.names]
+        names = [n for n in ("id", "task", "question", "value", "error") if n in file.schema_arrow.names]
         for batch in file.iter_batches(8192, columns=names):
             yield from batch.to_pylist()
 
 
 def drop_errors(path: Path) -> int:
-    """Rewrites shards (or one file) without the rows of failed media; returns how many there were."""
+    """Rewrites shards (or one file) without the rows that have an error; returns how many there were."""
     dropped = 0
-    finish(path)
+    finish_rename(path)
     unfinished = parts_of(path)
-    for shard in shards_of(path) if path.is_dir() else [path, *shards_of(unfinished)]:
+    for shard in list_shards(path) if path.is_dir() else [path, *list_shards(unfinished)]:
         table = pq.read_table(shard) if shard.exists() else None
         if table is None or table["error"].null_count == len(table):
             continue
-        kept = table.filter(table["error"].is_null())
-        dropped += len(table) - len(kept)
-        if len(kept):
-            write_whole(kept, shard)
+        good = table.filter(table["error"].is_null())
+        dropped += len(table) - len(good)
+        if len(good):
+            write_atomically(good, shard)
         else:
             shard.unlink()
     return dropped
 
 
-def shards_of(folder: Path) -> list[Path]:
+def list_shards(folder: Path) -> list[Path]:
     """Whole shards of a folder, in order; open ones begin with a dot."""
     return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("."))
 
 
-def write_whole(table: pa.Table, path: Path) -> None:
-    """Writes a Parquet file so that it is there whole or not at all."""
+def write_atomically(table: pa.Table, path: Path) -> None:
+    """Writes a Parquet file under a temporary name, flushes it to the disk and renames it."""
     temporary = path.with_name(f".{path.stem}.tmp")
     pq.write_table(table, temporary)
     _sync(temporary)

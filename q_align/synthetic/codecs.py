@@ -1,7 +1,4 @@
-"""Lossy coding at a given strength: JPEG, WebP, JPEG 2000 through Pillow; H.264, H.265, VP9 intra frames through PyAV.
-
-Knows pictures and coders; nothing of opinions.
-"""
+"""Lossy coding at a given strength: JPEG, WebP, JPEG 2000 through Pillow; H.264, H.265 through PyAV."""
 
 from __future__ import annotations
 
@@ -15,39 +12,39 @@ from PIL import Image
 from q_align.errors import require
 
 
-def still(picture: np.ndarray, kind: str, **options: Any) -> np.ndarray:
+def recode(image: np.ndarray, kind: str, **options: Any) -> np.ndarray:
     """Encodes with a Pillow format and decodes again: (h, w, 3) uint8 -> the same shape."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **options)
-    with Image.open(buffer) as image:
-        return np.asarray(image.convert("RGB"))
+    Image.fromarray(image).save(buffer, kind, **options)
+    with Image.open(buffer) as decoded:
+        return np.asarray(decoded.convert("RGB"))
 
 
-def jpeg(picture: np.ndarray, quality: float, *, colour: bool = False) -> np.ndarray:
+def jpeg_coded(image: np.ndarray, quality: float, *, colour: bool = False) -> np.ndarray:
     """JPEG at quality 1..100; `colour` keeps full colour resolution."""
-    return still(picture, "JPEG", quality=round(quality), subsampling=0 if colour else 2)
+    return recode(image, "JPEG", quality=round(quality), subsampling=0 if colour else 2)
 
 
-def webp(picture: np.ndarray, quality: float) -> np.ndarray:
+def webp_coded(image: np.ndarray, quality: float) -> np.ndarray:
     """WebP at quality 0..100."""
-    return still(picture, "WEBP", quality=round(quality), method=2)
+    return recode(image, "WEBP", quality=round(quality), method=2)
 
 
-def jpeg2000(picture: np.ndarray, ratio: float) -> np.ndarray:
+def jpeg2000_coded(image: np.ndarray, ratio: float) -> np.ndarray:
     """JPEG 2000 at a compression ratio."""
-    return still(picture, "JPEG2000", quality_mode="rates", quality_layers=[max(1.0, ratio)], irreversible=True)
+    return recode(image, "JPEG2000", quality_mode="rates", quality_layers=[max(1.0, ratio)], irreversible=True)
 
 
-def intra(picture: np.ndarray, codec: str, crf: float) -> np.ndarray:
+def intra_coded(image: np.ndarray, codec: str, crf: float) -> np.ndarray:
     """One intra frame of libx264 or libx265 at a constant rate factor 0..51."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     # coders want even sizes, and 16 pixels at least
     down, right = max(16, height + height % 2) - height, max(16, width + width % 2) - width
-    padded = np.pad(picture, ((0, down), (0, right), (0, 0)), mode="edge")
-    return decode(encode([padded], codec, crf))[0][:height, :width]
+    padded = np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge")
+    return decode_mp4(encode_mp4([padded], codec, crf))[0][:height, :width]
 
 
-def encode(frames: Sequence[np.ndarray], codec: str, crf: float, *, fps: int = 8, keyframes: int = 1) -> bytes:
+def encode_mp4(frames: Sequence[np.ndarray], codec: str, crf: float, *, fps: int = 8, keyframes: int = 1) -> bytes:
     """Frames (h, w, 3) uint8 of even size -> an MP4 file; the same bytes for the same frames."""
     av = require("av", extra="generate")
     options = {"crf": f"{crf:.1f}", "preset": "superfast"}
@@ -67,7 +64,7 @@ def encode(frames: Sequence[np.ndarray], codec: str, crf: float, *, fps: int = 8
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> list[np.ndarray]:
+def decode_mp4(data: bytes) -> list[np.ndarray]:
     av = require("av", extra="generate")
     with av.open(io.BytesIO(data)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

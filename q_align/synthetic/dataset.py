@@ -1,7 +1,7 @@
-"""Writes a set of generated media with simulated opinions: contents -> distorted copies -> labels.csv, by seed.
+"""Writes a set of generated images and clips with simulated ratings: contents -> distorted copies -> labels.csv.
 
-Every content is a job of its own with a seed of its own, so that the set is the same under any number of workers, and a
-larger set begins with the smaller one. Knows files and the parts of this package; no model.
+Every content has a seed of its own, so that the set is the same under any number of workers, and a larger set begins
+with the smaller one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 
 from q_align.errors import QAlignError
-from q_align.synthetic.aesthetics import composed, pair
-from q_align.synthetic.clips import FAULTS, clip
+from q_align.synthetic.aesthetics import background_and_subject, compose
+from q_align.synthetic.clips import FAULTS, make_clip
 from q_align.synthetic.damage import damage
 from q_align.synthetic.distort import DISTORTIONS, distort
-from q_align.synthetic.photos import PHOTOS, TEST_PHOTOS, held_out, own_photos, piece
+from q_align.synthetic.photos import PHOTOS, TEST_PHOTOS, is_test_photo, photo_crop, photos_in
 from q_align.synthetic.raters import Panel
 from q_align.synthetic.scenes import SCENES, scene
 
@@ -32,18 +32,18 @@ LADDER = (0.1, 0.5, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How a set is made.
+class GenerationPlan:
+    """How a set is generated.
 
     Attributes:
-        contents: pristine pictures for the quality task.
-        per_content: rated media of each.
-        size: side of a picture in pixels.
+        contents: pristine images for the quality task.
+        per_content: rated images or clips of each.
+        size: side of a image in pixels.
         seed: of everything.
         types: the distortions that occur by themselves.
-        photos: share of the contents that are pieces of photographs; the others are procedural.
+        photos: share of the contents that are crops of photographs; the others are procedural.
         photo_dir: a folder of photographs to use besides the packaged ones; each is as likely as any other.
-        mixtures: share of the pictures with several distortions at once.
+        mixtures: share of the images with several distortions at once.
         aesthetics, clips: contents of the two other tasks, as a share of `contents`.
         test: share of the contents in the test split; procedural ones by seed, photographs by name.
     """
@@ -64,8 +64,8 @@ class Plan:
 Row = dict[str, str | float]
 
 
-def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Path:
-    """Writes media/, ladder/ (one picture at three strengths) and labels.csv; returns the path of the labels.
+def generate_dataset(out_dir: str | Path, plan: GenerationPlan, *, workers: int | None = None) -> Path:
+    """Writes media/, ladder/ (one image at three strengths) and labels.csv; returns the path of the labels.
 
     Args:
         out_dir: a folder that is empty or does not exist.
@@ -77,7 +77,7 @@ def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Pat
     """
     if plan.contents < 2 or plan.per_content < 1 or plan.size < 64 or plan.size % 2:
         raise QAlignError(
-            f"need 2 or more contents, 1 or more media of each and an even size from 64, got {plan.contents}, "
+            f"need 2 or more contents, 1 or more items of each and an even size from 64, got {plan.contents}, "
             f"{plan.per_content} and {plan.size}"
         )
     unknown = set(plan.types) - set(DISTORTIONS)
@@ -86,13 +86,13 @@ def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Pat
     folder = Path(out_dir)
     if folder.is_dir() and any(folder.iterdir()):
         raise QAlignError(f"{folder}: not empty; name a new folder")
-    jobs = list(schedule(plan))
+    contents = list(schedule(plan))
     (folder / "media").mkdir(parents=True, exist_ok=True)
     count = workers or os.cpu_count() or 1
     # spawn: a forked copy of a process with threads may hang
     with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        rows = [row for made in pool.map(partial(make, plan, folder), jobs, chunksize=4) for row in made]
-    ladder(plan, folder)
+        rows = [row for made in pool.map(partial(make_content, plan, folder), contents, chunksize=4) for row in made]
+    write_ladder(plan, folder)
     labels = folder / "labels.csv"
     with labels.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -102,7 +102,7 @@ def write(out_dir: str | Path, plan: Plan, *, workers: int | None = None) -> Pat
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Content:
     """One content: which task, which number, from which source, in which split."""
 
     task: str
@@ -111,15 +111,15 @@ class Job:
     split: str
 
 
-def schedule(plan: Plan) -> Iterator[Job]:
+def schedule(plan: GenerationPlan) -> Iterator[Content]:
     """Contents of all tasks, in an order that does not depend on how many there are."""
     counts = {
         "iqa": plan.contents,
         "iaa": round(plan.contents * plan.aesthetics),
         "vqa": round(plan.contents * plan.clips),
     }
-    names = [*PHOTOS, *(own_photos(plan.photo_dir) if plan.photo_dir else ())]
-    photos = {test: [name for name in names if held_out(name, plan.test) == test] for test in (False, True)}
+    names = [*PHOTOS, *(photos_in(plan.photo_dir) if plan.photo_dir else ())]
+    photos = {test: [name for name in names if is_test_photo(name, plan.test) == test] for test in (False, True)}
     for code, (task, count) in enumerate(counts.items()):
         for number in range(count):
             rng = np.random.default_rng((plan.seed, code, number))
@@ -128,94 +128,102 @@ def schedule(plan: Plan) -> Iterator[Job]:
                 source = str(rng.choice(photos[test]))
             else:
                 source = str(rng.choice(list(SCENES)))
-            yield Job(task, number, source, "test" if test else "train")
+            yield Content(task, number, source, "test" if test else "train")
 
 
-def pristine(plan: Plan, source: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    return scene(rng, size, source) if source in SCENES else piece(rng, size, source, plan.photo_dir)
+def pristine_image(plan: GenerationPlan, source: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    return scene(rng, size, source) if source in SCENES else photo_crop(rng, size, source, plan.photo_dir)
 
 
-def make(plan: Plan, folder: Path, job: Job) -> list[Row]:
-    """All rated media of one content."""
-    rng = np.random.default_rng((plan.seed, 1, ("iqa", "iaa", "vqa").index(job.task), job.number))
-    return {"iqa": stills, "iaa": tastes, "vqa": videos}[job.task](plan, folder, job, rng)
+def make_content(plan: GenerationPlan, folder: Path, content: Content) -> list[Row]:
+    """All rated images or clips of one content."""
+    rng = np.random.default_rng((plan.seed, 1, ("iqa", "iaa", "vqa").index(content.task), content.number))
+    return {"iqa": make_images, "iaa": make_compositions, "vqa": make_clips}[content.task](plan, folder, content, rng)
 
 
-def stills(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
-    picture = pristine(plan, job.source, plan.size, rng)
-    # each content sees every type about equally often over the set, and strengths spread evenly within it
+def make_images(plan: GenerationPlan, folder: Path, content: Content, rng: np.random.Generator) -> list[Row]:
+    image = pristine_image(plan, content.source, plan.size, rng)
+    # types occur about equally often over the set, strengths are spread evenly within a content
     order = rng.permutation(plan.types)
     strengths = (rng.permutation(plan.per_content) + rng.random(plan.per_content)) / plan.per_content
     rows = []
-    # the first is flawless: what the picture itself is like is known of every content
+    # the first is flawless: every content has its pristine image
     strengths[0] = 0.0
     for i, strength in enumerate(strengths):
         name = "mixture" if rng.random() < plan.mixtures else str(order[i % len(order)])
-        # strengths under a twentieth are invisible: those pictures are flawless ones
+        # strengths under a twentieth are invisible: those images are flawless
         name, strength = (name, float(strength)) if strength > 0.05 else ("none", 0.0)
         seed = int(rng.integers(2**32))
-        changed = distort(picture, name, strength, seed)
-        lost = damage(picture, changed, name, strength, seed)
-        file = f"media/q{job.number:05d}_{i:02d}.jpg"
-        save(changed, folder / file)
-        rows.append(rated(plan, job, file, name, strength, 1 - lost, rng))
+        changed = distort(image, name, strength, seed)
+        lost = damage(image, changed, name, strength, seed)
+        file = f"media/q{content.number:05d}_{i:02d}.jpg"
+        save_jpeg(changed, folder / file)
+        rows.append(rated_row(plan, content, file, name, strength, 1 - lost, rng))
     return rows
 
 
-def tastes(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
-    back, front = pair(rng, plan.size)
+def make_compositions(plan: GenerationPlan, folder: Path, content: Content, rng: np.random.Generator) -> list[Row]:
+    back, front = background_and_subject(rng, plan.size)
     rows = []
     for i in range(plan.per_content):
         worth = float(rng.random())
-        picture = composed(back, front, worth, int(rng.integers(2**32)))
+        image = compose(back, front, worth, int(rng.integers(2**32)))
         strength = float(rng.random() ** 2) if rng.random() < 0.3 else 0.0
         name = str(rng.choice([*plan.types, "mixture"])) if strength else "none"
-        file = f"media/a{job.number:05d}_{i:02d}.jpg"
+        file = f"media/a{content.number:05d}_{i:02d}.jpg"
         seed = int(rng.integers(2**32))
-        changed = distort(picture, name, strength, seed)
-        save(changed, folder / file)
-        lost = damage(picture, changed, name, strength, seed)
-        rows.append(rated(plan, job, file, "composition", 1 - worth, worth * (1 - 0.6 * lost), rng))
+        changed = distort(image, name, strength, seed)
+        save_jpeg(changed, folder / file)
+        lost = damage(image, changed, name, strength, seed)
+        rows.append(rated_row(plan, content, file, "composition", 1 - worth, worth * (1 - 0.6 * lost), rng))
     return rows
 
 
-def videos(plan: Plan, folder: Path, job: Job, rng: np.random.Generator) -> list[Row]:
+def make_clips(plan: GenerationPlan, folder: Path, content: Content, rng: np.random.Generator) -> list[Row]:
     size = min(plan.size, 160)
-    picture = pristine(plan, job.source, 2 * size, rng)
+    image = pristine_image(plan, content.source, 2 * size, rng)
     rows = []
     for i in range(plan.per_content):
         name, strength = str(rng.choice(list(FAULTS))), float(rng.random())
-        file = f"media/v{job.number:05d}_{i:02d}.mp4"
-        (folder / file).write_bytes(clip(picture, name, strength, int(rng.integers(2**32)), size=size))
-        rows.append(rated(plan, job, file, name, strength, 1 - strength, rng))
+        file = f"media/v{content.number:05d}_{i:02d}.mp4"
+        (folder / file).write_bytes(make_clip(image, name, strength, int(rng.integers(2**32)), size=size))
+        rows.append(rated_row(plan, content, file, name, strength, 1 - strength, rng))
     return rows
 
 
-def rated(plan: Plan, job: Job, file: str, name: str, strength: float, quality: float, rng: np.random.Generator) -> Row:
-    # tastes differ more than eyes do
-    panel = Panel.draw(plan.seed, unsteady=0.8 if job.task == "iaa" else 0.5)
+def rated_row(
+    plan: GenerationPlan,
+    content: Content,
+    file: str,
+    name: str,
+    strength: float,
+    quality: float,
+    rng: np.random.Generator,
+) -> Row:
+    # raters disagree more about aesthetics than about quality
+    panel = Panel.draw(plan.seed, vote_noise=0.8 if content.task == "iaa" else 0.5)
     mos, std = panel.vote(quality, rng)
     return {
         "image": file,
         "mos": round(mos, 4),
         "std": round(std, 4),
-        "split": job.split,
-        "task": job.task,
-        "content": f"{job.task}{job.number:05d}" if job.source in SCENES else job.source,
-        "source": job.source,
+        "split": content.split,
+        "task": content.task,
+        "content": f"{content.task}{content.number:05d}" if content.source in SCENES else content.source,
+        "source": content.source,
         "distortion": name,
         "severity": round(strength, 4),
     }
 
 
-def save(picture: np.ndarray, path: Path) -> None:
+def save_jpeg(image: np.ndarray, path: Path) -> None:
     # high quality with full colour: far below what the mildest distortion here leaves, a third of PNG's size
-    Image.fromarray(picture).save(path, "JPEG", quality=98, subsampling=0)
+    Image.fromarray(image).save(path, "JPEG", quality=98, subsampling=0)
 
 
-def ladder(plan: Plan, folder: Path) -> None:
-    """One unseen picture at three rising strengths, to look at and to score."""
+def write_ladder(plan: GenerationPlan, folder: Path) -> None:
+    """One unseen image at three rising strengths, to look at and to score."""
     (folder / "ladder").mkdir(exist_ok=True)
-    picture = piece(np.random.default_rng((plan.seed, 9)), plan.size, TEST_PHOTOS[0])
+    image = photo_crop(np.random.default_rng((plan.seed, 9)), plan.size, TEST_PHOTOS[0])
     for i, strength in enumerate(LADDER, 1):
-        save(distort(picture, "blur", strength, plan.seed), folder / "ladder" / f"{i}_blur_{strength:.1f}.jpg")
+        save_jpeg(distort(image, "blur", strength, plan.seed), folder / "ladder" / f"{i}_blur_{strength:.1f}.jpg")

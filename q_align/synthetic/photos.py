@@ -1,7 +1,7 @@
-"""Photographs to cut pieces from: those that small declared dependencies ship, and a folder of one's own.
+"""Crops of photographs: those that small declared dependencies ship, and those of a folder of one's own.
 
 scikit-image: astronaut, chelsea, coffee, ... (public domain or CC0; see its data README). scikit-learn: china, flower
-(CC BY). matplotlib: grace_hopper (public domain). Knows where they lie and how to take a piece; nothing of quality.
+(CC BY). matplotlib: grace_hopper (public domain).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image
 from q_align.errors import MediaError, require
 from q_align.media import open_image
 from q_align.media.expand import IMAGE_SUFFIXES, folders
-from q_align.synthetic.distort import between
-from q_align.synthetic.scenes import develop
+from q_align.synthetic.pixels import between
+from q_align.synthetic.scene_parts import well_exposed
 
 # name -> (package, file inside it)
 PHOTOS: dict[str, tuple[str, str]] = {
@@ -36,7 +36,7 @@ PHOTOS: dict[str, tuple[str, str]] = {
 TEST_PHOTOS = ("coffee", "china", "rocket", "chelsea", "gravel")
 
 
-def own_photos(folder: str | Path) -> list[str]:
+def photos_in(folder: str | Path) -> list[str]:
     """Photographs in a folder and below it, as paths within it, sorted.
 
     Raises:
@@ -53,13 +53,13 @@ def own_photos(folder: str | Path) -> list[str]:
     return photos
 
 
-def held_out(name: str, share: float) -> bool:
+def is_test_photo(name: str, share: float) -> bool:
     """Whether a photograph is of the test split: packaged ones by TEST_PHOTOS, others by a checksum of the name."""
     return name in TEST_PHOTOS if name in PHOTOS else zlib.crc32(name.encode()) % 1000 < 1000 * share
 
 
 @lru_cache(maxsize=32)
-def photo(name: str) -> Image.Image:
+def packaged_photo(name: str) -> Image.Image:
     """One packaged photograph in RGB.
 
     Raises:
@@ -71,12 +71,12 @@ def photo(name: str) -> Image.Image:
         return image.convert("RGB")
 
 
-def piece(rng: np.random.Generator, size: int, name: str, folder: str = "") -> np.ndarray:
-    """A square piece (size, size, 3) uint8: shrunk (so that it is sharp), moved, mirrored, its tones varied.
+def photo_crop(rng: np.random.Generator, size: int, name: str, folder: str = "") -> np.ndarray:
+    """A square crop (size, size, 3) uint8: shrunk (so that it is sharp), moved, mirrored, its tones varied.
 
     Args:
         rng: of the place and the changes.
-        size: side of the piece.
+        size: side of the crop.
         name: of PHOTOS, or a path within `folder`.
         folder: of one's own photographs.
 
@@ -85,8 +85,8 @@ def piece(rng: np.random.Generator, size: int, name: str, folder: str = "") -> n
         MediaError: when one's own cannot be read.
     """
     packaged = name in PHOTOS
-    # one's own are not kept: there may be thousands, of tens of megapixels
-    image = photo(name) if packaged else open_image(Path(folder) / name)
+    # one's own are not cached: there may be thousands, of tens of megapixels
+    image = packaged_photo(name) if packaged else open_image(Path(folder) / name)
     side = min(image.size)
     # at least 1.25: what a sensor's filter and the file's own compression softened becomes sharp again
     low, high = 1.25, 2.2
@@ -98,8 +98,8 @@ def piece(rng: np.random.Generator, size: int, name: str, folder: str = "") -> n
     wide, high = (float(np.clip(size * rng.uniform(low, high), min(size, side), side)) for _ in range(2))
     left = rng.uniform(0, image.width - wide)
     top = rng.uniform(0, image.height - high)
-    cut = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
-    pixels = np.asarray(cut, np.float32) / 255
+    cropped = image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
+    pixels = np.asarray(cropped, np.float32) / 255
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     if not packaged and rng.random() < 0.4:
@@ -112,4 +112,4 @@ def piece(rng: np.random.Generator, size: int, name: str, folder: str = "") -> n
     if rng.random() < 0.15:
         pixels = np.repeat(pixels.mean(-1, keepdims=True), 3, -1)
     tuned = pixels ** rng.uniform(0.8, 1.25, 3).astype(np.float32)
-    return develop(rng, (np.clip(tuned, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return well_exposed(rng, (np.clip(tuned, 0, 1) * 255 + 0.5).astype(np.uint8))

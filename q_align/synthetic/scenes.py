@@ -1,6 +1,6 @@
-"""Procedural scenes: pictures without a camera, each from a seed, with edges, textures, shading and smooth parts.
+"""Procedural scenes: images without a camera, each from a seed, with edges, textures, shading and smooth parts.
 
-Drawn at twice the size and shrunk, so that edges are as soft as a good lens makes them. Knows nothing of quality.
+Drawn at twice the size and shrunk, so that edges are as soft as a good lens makes them.
 """
 
 from __future__ import annotations
@@ -11,61 +11,20 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Array = np.ndarray
-
-
-def noise(rng: np.random.Generator, size: int, slope: float) -> Array:
-    """Random field (size, size) in 0..1 whose amplitude falls as frequency ** -slope; 1 is what photographs have."""
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    frequency[0, 0] = 1.0
-    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * frequency**-slope
-    spectrum[0, 0] = 0.0
-    field = np.fft.irfft2(spectrum, s=(size, size))
-    low, high = np.percentile(field, (0.5, 99.5))
-    return np.clip((field - low) / (high - low + 1e-9), 0, 1).astype(np.float32)
-
-
-def palette(rng: np.random.Generator, count: int) -> Array:
-    """(count, 3) colours 0..1: a few related hues, full tonal range; mostly those of earth, sky and plants."""
-    main = rng.normal((0.08, 0.58, 0.28)[rng.choice(3, p=(0.5, 0.3, 0.2))], 0.04)
-    hue = (rng.random() if rng.random() < 0.15 else main) + rng.normal(0, rng.uniform(0.02, 0.15), count)
-    # and their opposites, in places
-    hue += 0.5 * (rng.random(count) < rng.uniform(0, 0.4))
-    saturation = np.clip(rng.uniform(0.03, 0.5) + rng.normal(0, 0.12, count), 0, 0.8)
-    value = np.clip(rng.uniform(0.35, 0.7) + rng.normal(0, 0.25, count), 0.03, 1)
-    turn = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0])) % 6  # HSV to RGB in closed form
-    share = np.clip(np.minimum(turn, 4 - turn), 0, 1)
-    return (value[:, None] * (1 - saturation[:, None] * share)).astype(np.float32)
-
-
-def tint(field: Array, colours: Array) -> Array:
-    """Maps a field 0..1 to a smooth run through the colours: (h, w) -> (h, w, 3)."""
-    stops = np.linspace(0, 1, len(colours))
-    return np.stack([np.interp(field, stops, colours[:, c]) for c in range(3)], -1).astype(np.float32)
-
-
-def ramp(rng: np.random.Generator, size: int) -> Array:
-    """Linear gradient 0..1 in a random direction."""
-    angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[0:size, 0:size] / size - 0.5
-    return (np.clip(0.5 + (x * np.cos(angle) + y * np.sin(angle)) * 0.9, 0, 1)).astype(np.float32)
-
-
-def grown(rng: np.random.Generator, size: int, base: Image.Image, marks: Image.Image) -> Array:
-    """Gives flat drawn areas their own texture and shading; `marks` holds an area number per pixel."""
-    colour = np.asarray(base, np.float32) / 255
-    area = np.asarray(marks)
-    kinds = 6
-    amount = np.concatenate([[0.0], rng.uniform(0.05, 0.7, kinds - 1)]).astype(np.float32)[area % kinds]
-    fields = np.stack([noise(rng, size, rng.uniform(0.3, 1.6)) for _ in range(3)])
-    texture = np.take_along_axis(fields, (area % 3)[None], 0)[0]
-    shade = 0.75 + 0.5 * noise(rng, size, 2.0)
-    return colour * (1 + amount * (texture - 0.5) * 2)[..., None] * shade[..., None]
+from q_align.synthetic.scene_parts import (
+    Array,
+    color_map,
+    linear_gradient,
+    palette,
+    random_field,
+    textured,
+    well_exposed,
+)
 
 
 def leaves(rng: np.random.Generator, size: int) -> Array:
     """Dead leaves: opaque shapes of power-law sizes, front over back, as natural scenes occlude."""
-    base = Image.fromarray((tint(ramp(rng, size), palette(rng, 3)) * 255).astype(np.uint8))
+    base = Image.fromarray((color_map(linear_gradient(rng, size), palette(rng, 3)) * 255).astype(np.uint8))
     marks = Image.new("L", (size, size), 0)
     paint, mark = ImageDraw.Draw(base), ImageDraw.Draw(marks)
     colours = (palette(rng, 24) * 255).astype(int)
@@ -90,21 +49,21 @@ def leaves(rng: np.random.Generator, size: int) -> Array:
             points = [(x + r * np.cos(a), y + r * rng.uniform(0.6, 1) * np.sin(a)) for a in turn]
             paint.polygon(points, fill=fill)
             mark.polygon(points, fill=number)
-    return grown(rng, size, base, marks)
+    return textured(rng, size, base, marks)
 
 
 def landscape(rng: np.random.Generator, size: int) -> Array:
     """Sky with clouds, ridges behind ridges, textured ground."""
     depth = np.linspace(0, 1, size, dtype=np.float32)[:, None]
-    clouds = noise(rng, size, rng.uniform(1.2, 1.9))
-    sky = tint(np.clip(depth + 0.5 * (clouds - 0.5) * rng.random(), 0, 1) * np.ones((1, size)), palette(rng, 3))
+    clouds = random_field(rng, size, rng.uniform(1.2, 1.9))
+    sky = color_map(np.clip(depth + 0.5 * (clouds - 0.5) * rng.random(), 0, 1) * np.ones((1, size)), palette(rng, 3))
     out = np.clip(sky + 0.4 * np.clip(clouds - 0.55, 0, 1)[..., None], 0, 1)
     rows = np.arange(size)[:, None]
     count = int(rng.integers(2, 6))
     for i in range(count):
-        ridge = noise(rng, size, rng.uniform(1.1, 2.0))[0]
+        ridge = random_field(rng, size, rng.uniform(1.1, 2.0))[0]
         top = size * (0.3 + 0.6 * i / count + 0.3 * (ridge - 0.5))
-        ground = tint(noise(rng, size, rng.uniform(0.4, 1.4)), palette(rng, 3))
+        ground = color_map(random_field(rng, size, rng.uniform(0.4, 1.4)), palette(rng, 3))
         air = 0.6 * (1 - (i + 1) / count)
         out = np.where((rows > top[None])[..., None], ground * (1 - air) + sky.mean((0, 1)) * air, out)
     return out
@@ -113,7 +72,7 @@ def landscape(rng: np.random.Generator, size: int) -> Array:
 def page(rng: np.random.Generator, size: int) -> Array:
     """Lines of letters in several sizes, on paper or on a gradient."""
     dark = rng.random() < 0.3
-    back = tint(ramp(rng, size), palette(rng, 2)) * 0.3 + (0.05 if dark else 0.68)
+    back = color_map(linear_gradient(rng, size), palette(rng, 2)) * 0.3 + (0.05 if dark else 0.68)
     image = Image.fromarray((np.clip(back, 0, 1) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     letters = list(string.ascii_letters + "      " + string.digits)
@@ -126,7 +85,7 @@ def page(rng: np.random.Generator, size: int) -> Array:
             (rng.uniform(-20, 20), y), text, fill=tuple(int(v) for v in shade), font=ImageFont.load_default(height)
         )
         y += height * rng.uniform(1.0, 1.5)
-    paper = 1 + 0.1 * (noise(rng, size, 1.0) - 0.5)
+    paper = 1 + 0.1 * (random_field(rng, size, 1.0) - 0.5)
     image = image.rotate(rng.uniform(-15, 15) if rng.random() < 0.5 else 0, Image.Resampling.BICUBIC)
     return np.asarray(image, np.float32) / 255 * paper[..., None]
 
@@ -134,14 +93,14 @@ def page(rng: np.random.Generator, size: int) -> Array:
 def marble(rng: np.random.Generator, size: int) -> Array:
     """Warped bands and clouds of colour: stone, wood, water."""
     # steeper ones look out of focus, and are then rated as flawless
-    field = noise(rng, size, rng.uniform(0.8, 1.35))
+    field = random_field(rng, size, rng.uniform(0.8, 1.35))
     if rng.random() < 0.6:
-        bands = np.sin(2 * np.pi * (rng.uniform(2, 14) * ramp(rng, size) + rng.uniform(0.5, 4) * field))
-        field = np.clip(0.5 + 0.5 * bands * rng.uniform(0.5, 1) + 0.3 * (noise(rng, size, 0.7) - 0.5), 0, 1)
+        bands = np.sin(2 * np.pi * (rng.uniform(2, 14) * linear_gradient(rng, size) + rng.uniform(0.5, 4) * field))
+        field = np.clip(0.5 + 0.5 * bands * rng.uniform(0.5, 1) + 0.3 * (random_field(rng, size, 0.7) - 0.5), 0, 1)
     if rng.random() < 0.3:
         field = np.floor(field * rng.integers(4, 9)) / 8
-    light = 0.7 + 0.6 * noise(rng, size, 2.0)
-    return tint(field, palette(rng, int(rng.integers(3, 7)))) * light[..., None]
+    light = 0.7 + 0.6 * random_field(rng, size, 2.0)
+    return color_map(field, palette(rng, int(rng.integers(3, 7)))) * light[..., None]
 
 
 def cells(rng: np.random.Generator, size: int) -> Array:
@@ -155,13 +114,13 @@ def cells(rng: np.random.Generator, size: int) -> Array:
     flat = palette(rng, len(points))[owner[:, 0]].reshape(size, size, 3)
     joint = np.clip(gap / rng.uniform(1.0, 6.0), 0, 1)
     dome = 0.7 + 0.3 * np.clip(gap / (0.3 * np.percentile(gap, 95) + 1e-6), 0, 1)
-    grain = 1 + rng.uniform(0, 0.5) * (noise(rng, size, rng.uniform(0.3, 1.2)) - 0.5)
+    grain = 1 + rng.uniform(0, 0.5) * (random_field(rng, size, rng.uniform(0.3, 1.2)) - 0.5)
     return flat * (joint * dome * grain)[..., None]
 
 
 def strands(rng: np.random.Generator, size: int) -> Array:
     """Hundreds of thin curves: grass, hair, branches, wires."""
-    image = Image.fromarray((tint(noise(rng, size, 1.8), palette(rng, 3)) * 255).astype(np.uint8))
+    image = Image.fromarray((color_map(random_field(rng, size, 1.8), palette(rng, 3)) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     colours = (palette(rng, 16) * 255).astype(int)
     lean, bend = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 1.5)
@@ -172,12 +131,14 @@ def strands(rng: np.random.Generator, size: int) -> Array:
         path = start + np.cumsum(np.stack([np.cos(angle), np.sin(angle)], -1) * size * rng.uniform(0.01, 0.06), 0)
         fill = tuple(int(c) for c in colours[rng.integers(16)])
         draw.line([(float(a), float(b)) for a, b in path], fill=fill, width=int(rng.integers(1, 7)))
-    return np.asarray(image, np.float32) / 255 * (0.8 + 0.4 * noise(rng, size, 2.0))[..., None]
+    return np.asarray(image, np.float32) / 255 * (0.8 + 0.4 * random_field(rng, size, 2.0))[..., None]
 
 
 def town(rng: np.random.Generator, size: int) -> Array:
     """Fronts with rows of windows before a sky."""
-    sky = tint(np.clip(ramp(rng, size) + 0.3 * (noise(rng, size, 1.6) - 0.5), 0, 1), palette(rng, 3))
+    sky = color_map(
+        np.clip(linear_gradient(rng, size) + 0.3 * (random_field(rng, size, 1.6) - 0.5), 0, 1), palette(rng, 3)
+    )
     image = Image.fromarray((sky * 255).astype(np.uint8))
     marks = Image.new("L", (size, size), 0)
     draw, mark = ImageDraw.Draw(image), ImageDraw.Draw(marks)
@@ -193,12 +154,12 @@ def town(rng: np.random.Generator, size: int) -> Array:
             for high in np.arange(top + step * 0.4, size, step * 1.3):
                 draw.rectangle((left, high, left + step * 0.5, high + step * 0.8), fill=glass, outline=frame, width=2)
         x += width * rng.uniform(0.7, 1.05)
-    return grown(rng, size, image, marks)
+    return textured(rng, size, image, marks)
 
 
 def graphic(rng: np.random.Generator, size: int) -> Array:
     """Few clean shapes and gradients, as in drawings and screens."""
-    image = Image.fromarray((tint(ramp(rng, size), palette(rng, 2)) * 255).astype(np.uint8))
+    image = Image.fromarray((color_map(linear_gradient(rng, size), palette(rng, 2)) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     colours = (palette(rng, 10) * 255).astype(int)
     for _ in range(int(rng.integers(4, 30))):
@@ -222,7 +183,9 @@ def focus(rng: np.random.Generator, size: int) -> Array:
 
     back = gaussian_filter(_plain(rng, size), (size * rng.uniform(0.008, 0.04),) * 2 + (0,))
     front = _plain(rng, size)
-    field = noise(rng, size, 2.2) + 0.8 * (0.5 - np.hypot(*(np.mgrid[0:size, 0:size] / size - rng.uniform(0.3, 0.7))))
+    field = random_field(rng, size, 2.2) + 0.8 * (
+        0.5 - np.hypot(*(np.mgrid[0:size, 0:size] / size - rng.uniform(0.3, 0.7)))
+    )
     inside = np.clip((field - np.percentile(field, rng.uniform(35, 60))) * size / 6, 0, 1)[..., None]
     return front * inside + back * (1 - inside)
 
@@ -232,7 +195,9 @@ def collage(rng: np.random.Generator, size: int) -> Array:
     out = _plain(rng, size, MANY)
     for _ in range(int(rng.integers(1, 4))):
         other = _plain(rng, size, MANY) * rng.uniform(0.5, 1.3)
-        border = ramp(rng, size) + rng.uniform(0, 0.4) * (noise(rng, size, rng.uniform(1.0, 2.0)) - 0.5)
+        border = linear_gradient(rng, size) + rng.uniform(0, 0.4) * (
+            random_field(rng, size, rng.uniform(1.0, 2.0)) - 0.5
+        )
         inside = np.clip((border - np.percentile(border, rng.uniform(40, 80))) * size, 0, 1)[..., None]
         out = np.clip(other, 0, 1) * inside + out * (1 - inside)
     return out
@@ -253,33 +218,8 @@ SCENES: dict[str, Scene] = {
 
 
 def scene(rng: np.random.Generator, size: int, kind: str | None = None) -> Array:
-    """One picture (size, size, 3) uint8 of a kind of SCENES, or of any."""
+    """One image (size, size, 3) uint8 of a kind of SCENES, or of any."""
     name = kind or list(SCENES)[rng.integers(len(SCENES))]
     large = np.clip(SCENES[name](rng, 2 * size), 0, 1)
-    picture = Image.fromarray((large * 255 + 0.5).astype(np.uint8))
-    return develop(rng, np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS)))
-
-
-def grey(x: Array) -> Array:
-    """Luma of (h, w, 3), with a last axis of one."""
-    return (x @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-
-
-def colourfulness(x: Array) -> float:
-    """Mean distance of (h, w, 3) from its luma: 0 for grey, 0.01 to 0.2 for most photographs."""
-    return float(np.abs(x - grey(x)).mean() * 1.5)
-
-
-def develop(rng: np.random.Generator, picture: Array) -> Array:
-    """Gives a uint8 picture the tones and colours of a well made one, so that wrong ones can be told."""
-    x = picture.astype(np.float32) / 255
-    low, high = np.percentile(x, (1, 99))
-    black, white = rng.uniform(0.0, 0.1), rng.uniform(0.86, 1.0)
-    x = np.clip(black + (x - low) * (white - black) / max(high - low, 0.2), 1e-3, 1)
-    # a power that brings the mean to a middle tone
-    power = np.log(rng.uniform(0.38, 0.58)) / np.log(np.clip(x.mean(), 0.05, 0.95))
-    x = x ** np.clip(power, 0.55, 1.8)
-    most = rng.uniform(0.08, 0.2)
-    luma = grey(x)
-    x = luma + (x - luma) * min(1.0, most / max(colourfulness(x), 1e-3))
-    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = Image.fromarray((large * 255 + 0.5).astype(np.uint8))
+    return well_exposed(rng, np.asarray(image.resize((size, size), Image.Resampling.LANCZOS)))

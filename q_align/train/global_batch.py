@@ -11,7 +11,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from q_align.losses.base import Prediction, Targets
-from q_align.models.encoder import IGNORE
+from q_align.readout.encoder import IGNORE
 
 Record = TypeVar("Record", Prediction, Targets)
 

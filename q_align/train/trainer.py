@@ -1,7 +1,4 @@
-"""transformers.Trainer, with the loss from a loss, the metrics from ratings, and the record of what goes on.
-
-Knows no file formats and no configuration; `train.run` builds one, `train.saving` writes its checkpoints.
-"""
+"""transformers.Trainer for rated images and videos: our losses, rating metrics, broken items, throughput."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, TrainerCallback, TrainerState, TrainingArguments
@@ -20,20 +18,18 @@ from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.rated_dataset import Collator, RatedDataset
-from q_align.errors import MediaError
 from q_align.losses.base import Loss, Prediction, Targets
 from q_align.models.backbone import Backbone
-from q_align.models.numeric import ANSWERS, NUMBERS, read_numbers
-from q_align.models.predict import predict
+from q_align.train.broken_items import BrokenItems
 from q_align.train.eval_metrics import rating_metrics
 from q_align.train.global_batch import gather_rows, mean_answer_tokens, select_rows
-from q_align.train.nonfinite import stop_at_nonfinite
+from q_align.train.nonfinite import LossCheck
 from q_align.train.optimizer import parameter_groups
 from q_align.train.saving_trainer import SavingTrainer
 from q_align.train.throughput import Throughput
 
 # What a batch holds beside the model's own inputs.
-NOT_MODEL = ("index", "usable", "broken", "targets", "readings")
+NOT_MODEL = ("index", "usable", "broken", "targets")
 
 
 @dataclass(slots=True)
@@ -41,22 +37,18 @@ class Options:
     """Attributes:
     part_of: parameter name -> part (vision, connector, language).
     lr_parts: part -> learning rate, where it differs from the common one.
-    max_bad_media: unreadable media tolerated before the run stops.
-    keep: best checkpoints kept.
-    recent: last checkpoints of each run kept besides.
-    runs: from the same start, see `train.restart`.
+    max_bad_media: unreadable items tolerated before the run stops.
+    keep: best checkpoints kept; the last one is kept as well.
     """
 
     part_of: Callable[[str], str | None] = lambda name: None
     lr_parts: Mapping[str, float] = field(default_factory=dict)
     max_bad_media: int = 0
     keep: int = 2
-    recent: int = 1
-    runs: int = 1
 
 
 class RatingTrainer(SavingTrainer):
-    """Fine-tunes a backbone on rated media."""
+    """Fine-tunes a backbone on rated images and videos."""
 
     # The loss returns means: without this, gradients grow with the number of accumulated steps.
     loss_is_scaled_for_ga = False
@@ -77,31 +69,26 @@ class RatingTrainer(SavingTrainer):
         backbone: what is trained; its model may carry adapters.
         args: of transformers; what this class relies on is set here.
         loss: loss terms of a batch; their sum is minimised.
-        draws: the order of the training set.
+        draws: sampler of the training set.
         """
         args.remove_unused_columns = False
         args.label_names = ["targets"]
         args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
         self.loss, self.draws = loss, draws
         self.options = options or Options()
-        self.broken: dict[str, None] = {}  # an ordered set
+        self.broken = BrokenItems(self.options.max_bad_media)
+        self.loss_check = LossCheck(Path(str(args.output_dir)) / f"not_finite_{args.process_index}.json")
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
-        self.watch = Throughput()
-        encoder, scheme = backbone.encoder, backbone.card.levels
-        says_numbers = backbone.card.about.get(ANSWERS) == NUMBERS
-        at_once = args.per_device_eval_batch_size if says_numbers else None
-        self.eval_collator = Collator(encoder, scheme, numbers_at_once=at_once)
+        self.throughput = Throughput()
         super().__init__(
             backbone,
             args,
             keep=self.options.keep,
-            recent=self.options.recent,
-            runs=self.options.runs,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=Collator(encoder, scheme),
+            data_collator=Collator(backbone.readout),
             compute_metrics=self.rating_metrics,
-            callbacks=[_Epochs(draws), *(callbacks or [])],
+            callbacks=[SetEpoch(draws), *(callbacks or [])],
         )
         self.remove_callback(PrinterCallback)  # it prints to stdout
 
@@ -109,12 +96,12 @@ class RatingTrainer(SavingTrainer):
         return self.draws
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
-        with self.watch.waiting():
+        with self.throughput.waiting():
             batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and "answer" in self.loss.needs:
             items = mean_answer_tokens(batches, device)
         for batch in batches:
-            self.watch.see(batch)
+            self.throughput.count_batch(batch)
         return batches, items
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -123,10 +110,9 @@ class RatingTrainer(SavingTrainer):
         return {**super()._prepare_inputs({k: v for k, v in inputs.items() if k != "targets"}), "targets": targets}
 
     def forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Prediction, Targets]:
-        """Prediction and targets of the rows that could be read."""
+        """Prediction and targets of a batch."""
         fields = {k: v for k, v in inputs.items() if k not in NOT_MODEL}
-        encoder = self.backbone.encoder
-        return predict(model, fields, encoder.level_ids, encoder.tail), Targets(**inputs["targets"])
+        return self.backbone.readout.read(model, fields), Targets(**inputs["targets"])
 
     def compute_loss(
         self,
@@ -135,8 +121,8 @@ class RatingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
-        """Sum of the loss's terms for one batch; `num_items_in_batch` is `Targets.batch_tokens`."""
-        self.note_broken(inputs["broken"])
+        """Sum of the loss's terms for one batch."""
+        self.broken.add(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
         targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
         # unreadable media stay in the batch, so that all processes keep step, and teach nothing
@@ -151,84 +137,75 @@ class RatingTrainer(SavingTrainer):
             rated, known = select_rows(prediction, inputs["usable"]), select_rows(targets, inputs["usable"])
         terms = self.loss(rated, known) if len(known.mos) else {}
         if not terms or len(inputs["broken"]) == len(targets.mos):
-            terms["none"] = prediction.level_logp.sum() * 0.0  # a graph for the backward pass
+            terms["none"] = _any_field(prediction).sum() * 0.0  # a graph for the backward pass
         loss = torch.stack(list(terms.values())).sum()
         # the value of all rows, with a gradient that is right once it is averaged over processes
         loss = loss + (world - 1) * (loss - loss.detach()) if world > 1 else loss
-        if not torch.isfinite(loss):
-            dataset = self.train_dataset if model.training else self.eval_dataset
-            assert isinstance(dataset, RatedDataset)
-            samples = [dataset.sample(int(i)) for i in inputs["index"]]
-            place = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
-            stop_at_nonfinite(self.state.global_step, terms, samples, place)
+        dataset = self.train_dataset if model.training else self.eval_dataset
+        assert isinstance(dataset, RatedDataset)
+        self.loss_check.add(self.state.global_step, terms, inputs["index"], dataset.sample)
         if model.training:
             for name, value in terms.items():
                 self.terms[name].append(value.detach())
         return (loss, prediction) if return_outputs else loss
 
-    def note_broken(self, reasons: list[str]) -> None:
-        """Remembers unreadable media; too many of them stop the run."""
-        self.broken.update(dict.fromkeys(reasons))
-        if len(self.broken) > self.options.max_bad_media:
-            allowed = f"{self.options.max_bad_media} allowed by train.max_bad_media"
-            raise MediaError(f"{len(self.broken)} unreadable media ({allowed}): {'; '.join(self.broken)}")
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.broken.load(Path(checkpoint))
+
+    def checkup(self) -> None:
+        """Checks, in all processes before they log or save: finite losses, unreadable items of all within the limit."""
+        self.loss_check.check()
+        self.broken.share(gather_object)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds, since the last line: the mean of every loss term, rates, waiting for data, memory."""
         if "loss" in logs:
+            self.checkup()
             if len(self.terms) > 1:
                 logs |= {f"loss_{name}": torch.stack(values).mean().item() for name, values in self.terms.items()}
             self.terms.clear()
-            logs |= self.watch.line(self.args.world_size)
+            logs |= self.throughput.rates(self.args.world_size)
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        with self.watch.pause():
-            return super().evaluate(*args, **kwargs)
+        self.checkup()
+        with self.throughput.pause():
+            metrics = super().evaluate(*args, **kwargs)
+        self.checkup()
+        return metrics
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self.watch.pause():
+        self.checkup()
+        with self.throughput.pause():
             super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if output_dir and self.args.should_save:
+            self.broken.save(Path(output_dir))
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss, (B, K) level log-probabilities, and per medium: position, set, MOS (NaN where it is unreadable)."""
+        """Loss, (B, R) rows of the readout, and per item: position, set, MOS (NaN where it is unreadable)."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
             result = self.compute_loss(model, inputs, return_outputs=True)
             assert isinstance(result, tuple)
             loss, prediction = result
-            level_logp = prediction.level_logp
-            if "readings" in inputs:  # a model that says numbers
-                level_logp = torch.cat([self.read_numbers(model, answers) for answers in inputs["readings"]])
+            predicted = self.backbone.readout.rows(prediction)
         targets = inputs["targets"]
         # exact: positions below 2 ** 24 fit into the widest type that Apple's GPUs have
         wide = torch.float32 if self.args.device.type == "mps" else torch.float64
         mos = targets["mos"].to(wide).masked_fill(~inputs["usable"], torch.nan)
         rows = torch.stack([inputs["index"].to(wide), targets["source"].to(wide), mos], dim=-1)
-        return loss.detach(), level_logp, rows
-
-    def read_numbers(self, model: nn.Module, answers: list[dict[str, Tensor]]) -> Tensor:
-        """(1, K) level log-probabilities of one medium, from every number it could be given."""
-        encoder = self.backbone.encoder
-        found = [predict(model, part, encoder.level_ids, encoder.tail) for part in answers]
-        whole = Prediction(found[0].level_logp, nll=torch.cat([part.nll for part in found if part.nll is not None]))
-        return read_numbers(whole, self.backbone.card.levels)
-
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """The library has one collator for both; a model that says numbers is validated on more than one answer."""
-        training, self.data_collator = self.data_collator, self.eval_collator
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.data_collator = training
+        return loss.detach(), predicted, rows
 
     def rating_metrics(self, output: EvalPrediction) -> dict[str, float]:
-        logp = np.asarray(output.predictions, dtype=np.float64)
-        probs = np.exp(logp - np.logaddexp.reduce(logp, axis=-1, keepdims=True))
         assert isinstance(self.eval_dataset, RatedDataset)
-        scores = self.backbone.card.levels.expect(probs)
+        scores = self.backbone.readout.values(np.asarray(output.predictions))
         return rating_metrics(scores, np.asarray(output.label_ids), self.eval_dataset.names)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -249,11 +226,16 @@ class RatingTrainer(SavingTrainer):
         return super().create_optimizer(model)
 
 
-class _Epochs(TrainerCallback):
-    """Tells the order which epoch it is: the library's own way there ends at its wrappers on a resumed, sharded run."""
+class SetEpoch(TrainerCallback):
+    """Tells the sampler which epoch it is: the library does not reach it through its wrappers on a resumed run."""
 
     def __init__(self, draws: EpochSampler) -> None:
         self.draws = draws
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         self.draws.set_epoch(int(state.epoch))
+
+
+def _any_field(prediction: Prediction) -> Tensor:
+    """A tensor of a prediction that depends on the model."""
+    return next(field for field in (prediction.value, prediction.nll) if field is not None)

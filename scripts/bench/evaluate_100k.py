@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from q_align.evaluate.evaluation import evaluate
-from q_align.evaluate.model_scores import Settings
-from q_align.evaluate.report import write_report
+from q_align.evaluation.evaluate_models import evaluate_models
+from q_align.evaluation.settings import EvaluationSettings
 from q_align.levels import LevelScheme
 from q_align.models.card import ModelCard
+from q_align.report import write_report
 from q_align.types import MediaSpec, Score
 
 
@@ -87,11 +87,11 @@ def main() -> None:
             "items": args.items,
             "machine": f"{platform.machine()}, Python {platform.python_version()}",
         }
-        settings = Settings(cache=False, mos_range=(1, 5))
+        settings = EvaluationSettings(cache=False, mos_range=(1, 5))
         for model, stand in stands.items():
             data = [str(folder / "labels.parquet")]
             with timed(result, f"evaluate_{model}"):
-                evaluate([model], data, folder / "out" / model, settings=settings, load=lambda *_, s=stand, **__: s)
+                evaluate_models({model: stand}, data, folder / "out" / model, settings=settings)
         for title, folders in (("report_one", ["a"]), ("report_compared", ["a", "b"])):
             with timed(result, title):
                 write_report([folder / "out" / m for m in folders], folder / "page.html")

@@ -28,11 +28,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny_models import make
 
-from q_align.config.schema import LoraConfig
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.families import family_of
 from q_align.models.peft import add_lora
-from q_align.models.predict import predict
 from q_align.tasks import TASKS
 from q_align.types import MediaSpec, Turn
 
@@ -137,13 +135,13 @@ def main() -> None:
         Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
 
 
-def step(model: Any, inputs: dict[str, torch.Tensor], encoder: Any) -> None:
+def step(model: Any, inputs: dict[str, torch.Tensor], readout: Any) -> None:
     """A forward pass, and a backward one where the batch is taught."""
     if "answer" not in inputs:
         with torch.inference_mode():
-            predict(model, inputs, encoder.level_ids, encoder.tail)
+            readout.read(model, inputs)
         return
-    nll = predict(model, inputs, encoder.level_ids, encoder.tail).nll
+    nll = readout.read(model, inputs).nll
     assert nll is not None
     nll.mean().backward()
     model.zero_grad(set_to_none=True)
@@ -158,7 +156,7 @@ def measure(
     for way in ("score", "train_full", "train_lora"):
         model: Any = backbone.model.to(device)
         if way == "train_lora":
-            model = add_lora(model, family_of(backbone.card.family), LoraConfig(enabled=True, r=64, alpha=128))
+            model = add_lora(model, family_of(backbone.card.family), r=64, alpha=128)
         model.train(way != "score")
         for batch_size in args.batch_sizes:
             level = None if way == "score" else "good"
@@ -167,7 +165,7 @@ def measure(
             inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
 
             try:
-                seconds = timed(partial(step, model, inputs, encoder), device, args.repeats)
+                seconds = timed(partial(step, model, inputs, backbone.readout), device, args.repeats)
             except torch.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 break

@@ -34,8 +34,7 @@ def step(folder: str, way: str, batch_size: int, threads: int) -> dict[str, floa
     from PIL import Image
 
     from q_align.models.backbone import Backbone, read_card
-    from q_align.models.encoder import IGNORE
-    from q_align.models.predict import predict
+    from q_align.readout.encoder import IGNORE
     from q_align.tasks import TASKS
     from q_align.types import MediaSpec, Turn
 
@@ -49,7 +48,7 @@ def step(folder: str, way: str, batch_size: int, threads: int) -> dict[str, floa
     before = resident()
     start, cpu = time.perf_counter(), time.process_time()
     if way == "ours":
-        nll = predict(model, inputs, encoder.level_ids, encoder.tail).nll
+        nll = backbone.readout.read(model, inputs).nll
         assert nll is not None
         loss = nll.sum() / (inputs["answer"] != IGNORE).sum()
         logits = inputs["answer"].shape[1] + 1

@@ -12,6 +12,7 @@ Training runs in processes of their own, so that their peak memory is theirs.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -32,10 +33,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
 from score import owl88, photographs
 
 from q_align import Scorer
-from q_align.memory import keep_freed_memory, return_freed_memory
-from q_align.models.backbone import Backbone
+from q_align.cli.allocator import keep_freed_memory, return_freed_memory
 from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
-from q_align.models.predict import predict
 
 COUNT = 16
 BATCH = 8  # of a training step
@@ -112,7 +111,7 @@ def score(files: list[Path], *, rounds: int) -> dict[str, Any]:
     for name in ("float32", "bfloat16"):
         dtype = getattr(torch, name)
         owl, _ = owl88()
-        backbone = Backbone(owl.model.to(dtype), owl.encoder, owl.card)
+        backbone = dataclasses.replace(owl, model=owl.model.to(dtype))
         text = len(owl.encoder.text_ids(owl.card.question("iqa"), owl.card.stem("iqa"), None, frames=1)[0])
         work = gflop(owl.model.config, text - owl.model.config.frame_tokens)
         values = {}
@@ -158,7 +157,7 @@ def train(name: str, *, rounds: int, threads: int) -> dict[str, Any]:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            prediction = predict(owl.model, batch, owl.encoder.level_ids, owl.encoder.tail)
+            prediction = owl.readout.read(owl.model, batch)
         loss = prediction.nll.sum() / prediction.tokens.sum()
         loss.backward()
         optimizer.step()

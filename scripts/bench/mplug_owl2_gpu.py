@@ -32,8 +32,6 @@ from q_align.models.backbone import Backbone
 from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
 from q_align.models.mplug_owl2.encoder import OwlEncoder
 from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
-from q_align.models.predict import predict
-from q_align.tasks import TASKS
 from q_align.types import Turn
 
 
@@ -48,8 +46,7 @@ def published_size(device: str, attn: str) -> Backbone:
             model = MPLUGOwl2LlamaForCausalLM(config).eval()
     finally:
         torch.set_default_dtype(before)
-    stems = tuple(task.stem for task in TASKS.values())
-    return Backbone(model, OwlEncoder(tokenizer(), CARD.levels.words, stems, config.frame_tokens), CARD)
+    return Backbone.join(model, OwlEncoder(tokenizer(), config.frame_tokens), CARD)
 
 
 def ceiling(device: str, size: int) -> float:
@@ -125,7 +122,7 @@ def forward_alone(owl: Backbone, turn: Turn, batch: int, device: str) -> float:
     inputs = {name: value.to(device) for name, value in owl.encoder([turn] * batch).items()}
 
     def once() -> None:
-        predict(owl.model, inputs, owl.encoder.level_ids, owl.encoder.tail)
+        owl.readout.read(owl.model, inputs)
 
     once()
     return max(batch / seconds(once, device) for _ in range(3))

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from q_align import Scorer
 from q_align.synthetic.damage import damage
 from q_align.synthetic.distort import DISTORTIONS, distort
-from q_align.synthetic.photos import TEST_PHOTOS, piece
+from q_align.synthetic.photos import TEST_PHOTOS, photo_crop
 from q_align.synthetic.scenes import SCENES, scene
 from q_align.types import Item
 
@@ -32,7 +32,7 @@ def pictures(count: int, size: int) -> list[tuple[str, np.ndarray]]:
     out = []
     for i in range(count):
         name, rng = names[i % len(names)], np.random.default_rng((SEED, i))
-        out.append((name, piece(rng, size, name) if name in TEST_PHOTOS else scene(rng, size, name)))
+        out.append((name, photo_crop(rng, size, name) if name in TEST_PHOTOS else scene(rng, size, name)))
     return out
 
 

@@ -32,7 +32,6 @@ from PIL import Image
 from q_align import Scorer
 from q_align.media import open_frames
 from q_align.models.backbone import Backbone
-from q_align.models.predict import predict
 from q_align.types import Turn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "models"))
@@ -63,7 +62,6 @@ def owl88() -> tuple[Backbone, Backbone]:
     from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
     from q_align.models.mplug_owl2.encoder import OwlEncoder, Pixels
     from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
-    from q_align.tasks import TASKS
 
     config = MPLUGOwl2Config(
         vocab_size=32000, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
@@ -80,11 +78,8 @@ def owl88() -> tuple[Backbone, Backbone]:
     )  # fmt: skip
     torch.manual_seed(0)
     model = MPLUGOwl2LlamaForCausalLM(config).eval()
-    encoder = OwlEncoder(
-        tokenizer=tokenizer(), words=CARD.levels.words, stems=tuple(t.stem for t in TASKS.values()),
-        frame_tokens=config.frame_tokens, pixels=Pixels(size=448),
-    )  # fmt: skip
-    backbone = Backbone(model, encoder, CARD)
+    encoder = OwlEncoder(tokenizer(), config.frame_tokens, pixels=Pixels(size=448))
+    backbone = Backbone.join(model, encoder, CARD)
     return backbone, backbone
 
 
@@ -96,7 +91,7 @@ def plain(backbone: Backbone, path: Path) -> float:
     image = Image.open(path).convert("RGB")
     card, encoder = backbone.card, backbone.encoder
     inputs = encoder([Turn([image], card.question("iqa"), card.stem("iqa"))])
-    logits = backbone.model(**inputs).logits[:, -1, list(encoder.level_ids)].float()
+    logits = backbone.model(**inputs).logits[:, -1, list(backbone.readout.level_ids)].float()
     return float(logits.softmax(-1)[0] @ torch.tensor(card.levels.values))
 
 
@@ -120,7 +115,7 @@ def shares(backbone: Backbone, paths: list[Path]) -> dict[str, float]:
         marks.append(time.process_time())
         inputs = encoder([Turn(frames, card.question("iqa"), card.stem("iqa"))])
         marks.append(time.process_time())
-        predict(backbone.model, inputs, encoder.level_ids, encoder.tail)
+        backbone.readout.read(backbone.model, inputs)
         marks.append(time.process_time())
         for name, start, end in zip(spent, marks, marks[1:]):
             spent[name] += (end - start) * 1000 / len(paths)

@@ -48,7 +48,7 @@ def scores(capsys: pytest.CaptureFixture[str], rated: Path, scale: str) -> list[
 def test_scores_in_the_data_sets_own_units(rated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["calibrate", "--model", str(rated / "model"), "--data", str(rated / "lab.csv"), "--kind", "affine"]
     assert main(command) == 0
-    assert "affine fit on 11 media (0 failed)" in capsys.readouterr().out
+    assert "affine fit on 11 items (0 failed)" in capsys.readouterr().out
     stored = json.loads((rated / "model/q_align.json").read_text())["calibration"]["lab"]
     assert (stored["n"], stored["split"], stored["kind"]) == (11, "val", "affine")
     first = (rated / "lab.csv").read_text().splitlines()[1].split(",")
@@ -78,7 +78,7 @@ def test_lower_is_better_and_every_row(
     command = ["calibrate", "--model", str(rated / "model"), "--data", str(rated / name), "--kind", "affine"]
     assert main([*command, "--split", "all", *words]) == 0
     out = capsys.readouterr().out
-    assert f"{source}: affine fit on 12 media (0 failed)" in out and f"--scale mos:{source}" in out
+    assert f"{source}: affine fit on 12 items (0 failed)" in out and f"--scale mos:{source}" in out
     (row,) = scores(capsys, rated, f"mos:{source}")
     first = (rated / name).read_text().splitlines()[1].split(",")
     assert row["value"] == pytest.approx(float(first[1]), abs=0.1)
@@ -88,20 +88,23 @@ def test_lower_is_better_and_every_row(
     ("words", "problem"),
     [
         (["score", "{}/00.png", "--model", "{}/model", "--scale", "mos:labb"], "unknown scale 'mos:labb'"),
-        (["calibrate", "--model", "nano", "--data", "{}/lab.csv"], "nano: not a model folder"),
+        (
+            ["calibrate", "--model", "nano", "--data", "{}/lab.csv"],
+            "run `q-align export nano --output my_nano` and calibrate that",
+        ),
         (
             ["calibrate", "--model", "{}/model", "--data", "{}/lab.csv", "--split", "test"],
             "split test: calibration needs",
         ),
         (
             ["calibrate", "--model", "{}/model", "--data", "{}/lab.csv", "--split", "dev"],
-            "split 'dev' is empty; splits are test, val; name another with --split (all: every row); "
+            "split 'dev' is empty; splits are test, val; name another with --split (all: every row), "
             "not the rows that you report on",
         ),
         (["calibrate", "--model", "{}/model", "--data", "{}/down.csv"], "the file has no split column; name another"),
         (
             ["calibrate", "--model", "{}/model", "--data", "{}/down.csv", "--split", "all"],
-            "do not rise with the opinions",
+            "do not rise with the MOS",
         ),
     ],
 )

@@ -14,7 +14,9 @@ from q_align.config.schema import RunConfig
 HEAVY = ("torch", "transformers", "scipy", "pyarrow", "matplotlib", "PIL", "pandas")
 
 
-@pytest.mark.parametrize("code", ["import q_align", "from q_align.cli.main import build; build().format_help()"])
+@pytest.mark.parametrize(
+    "code", ["import q_align", "from q_align.cli.main import build_parser; build_parser().format_help()"]
+)
 def test_nothing_heavy_is_imported_for_help(code: str) -> None:
     found = f"{code}\nimport sys\nprint(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True)

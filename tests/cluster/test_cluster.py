@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from q_align.cluster.manifest import open_tables, read_unit, units
+from q_align.cluster.manifest import open_tables, read_unit, work_units
+from q_align.cluster.ray_job import ClusterJob, run_job
 from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import CheckpointError, ConfigError, MediaError
 from q_align.media import Limits
 from q_align.models.backbone import Backbone
 from q_align.models.card import ModelCard
-from q_align.score.job import Done, Summary
+from q_align.score.output_table import COLUMNS
+from q_align.score.resume import ResumeState, ScoringSummary, count_rows
 from q_align.score.scorer import Scorer
 from q_align.score.shards import read_shards
 from q_align.types import MediaSpec
@@ -59,11 +61,11 @@ def manifest(tmp_path: Path) -> Path:
     return folder
 
 
-def left(manifest: Path, done: Sequence[str] = (), root: str | None = None) -> tuple[list[str], Summary]:
-    found, summary = Done(), Summary()
+def left(manifest: Path, done: Sequence[str] = (), root: str | None = None) -> tuple[list[str], ScoringSummary]:
+    found, summary = ResumeState(), ScoringSummary()
     for name in done:
-        found.add({"id": name, "task": "iqa"})
-    work = list(units(open_tables([str(manifest)], None), found, root, summary))
+        found.add_row({"id": name, "task": "iqa"})
+    work = list(work_units(open_tables([str(manifest)], None), found, root, summary))
     return [item.id for unit in work for item in read_unit(unit, root)], summary
 
 
@@ -83,7 +85,7 @@ def test_ids_of_pictures_inside_the_table(tmp_path: Path) -> None:
     ids, _ = left(tmp_path)
     assert ids == [*(f"p/{i}.png" for i in range(5)), *"abcde"]
     (table, _) = open_tables([str(tmp_path)], None)
-    (unit,) = units([table], Done(), None, Summary())
+    (unit,) = work_units([table], ResumeState(), None, ScoringSummary())
     assert [item.media for item in read_unit(unit, None)] == [row["bytes"] for row in rows]
 
 
@@ -93,18 +95,22 @@ def test_rows_without_an_id_of_their_own_are_done_once(tmp_path: Path, media: st
     rows = [{"image": value, "id": None, "task": task} for task in ("iqa", "iaa")]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     tables = open_tables([str(tmp_path / "t.parquet")], None)
-    first = [item for unit in units(tables, Done(), None, Summary()) for item in read_unit(unit, None)]
+    first = [
+        item for unit in work_units(tables, ResumeState(), None, ScoringSummary()) for item in read_unit(unit, None)
+    ]
     assert [item.task for item in first] == ["iqa", "iaa"], "one medium, two questions: no duplicate"
-    done = Done()
+    done = ResumeState()
     for item in first:
-        done.add({"id": item.id, "task": item.task})
-    assert not list(units(tables, done, None, Summary()))
+        done.add_row({"id": item.id, "task": item.task})
+    assert not list(work_units(tables, done, None, ScoringSummary()))
 
 
 def test_pictures_without_any_name(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [picture(1), picture(2)]}), tmp_path / "t.parquet")
     tables = open_tables([str(tmp_path / "t.parquet")], None)
-    assert sum(len(list(read_unit(unit, None))) for unit in units(tables, Done(), None, Summary())) == 2
+    assert (
+        sum(len(list(read_unit(unit, None))) for unit in work_units(tables, ResumeState(), None, ScoringSummary())) == 2
+    )
 
 
 def test_media_are_opened_as_the_scorer_opens_them(tmp_path: Path) -> None:
@@ -120,15 +126,52 @@ def test_mistakes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"film": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(MediaError, match="no column"):
         open_tables([str(tmp_path)], None)
-    with pytest.raises(ConfigError, match="no Parquet"):
+    with pytest.raises(ConfigError, match=r"b\.csv: not a Parquet file or a folder of them$"):
         open_tables([str(tmp_path / "b.csv")], None)
+
+
+def test_the_advice_for_a_list_works(tmp_path: Path) -> None:
+    """It named a command that refuses lists without a MOS."""
+    (tmp_path / "list.csv").write_text("path,id\na.png,1\nb.png,2\n")
+    with pytest.raises(ConfigError, match="make one with: ") as error:
+        open_tables([str(tmp_path / "list.csv")], None)
+    program, _, code = str(error.value).split("make one with: ")[1].partition(" -c ")
+    assert program == "python"
+    subprocess.run([sys.executable, "-c", code.strip('"')], check=True)
+    assert left(tmp_path / "list.parquet")[0] == ["1", "2"]
+
+
+def test_the_output_is_not_among_the_tables(tmp_path: Path, model: str) -> None:
+    pq.write_table(pa.table({"path": ["a.png"]}), tmp_path / "a.parquet")
+    for output in (tmp_path, tmp_path / "scores"):
+        with pytest.raises(ConfigError, match="lies in the manifest's folder"):
+            run_job(ClusterJob((str(tmp_path),), str(output), model))
+
+
+def test_questions_travel_and_are_part_of_what_is_done(tmp_path: Path, model: str) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1))
+    rows = [{"path": name, "question": question} for name in ("a.png", "no.png") for question in ("Sharp?", "Dark?")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    tables = open_tables([str(tmp_path / "t.parquet")], None)
+    state, summary = ResumeState(), ScoringSummary()
+    (unit,) = work_units(tables, state, None, summary)
+    assert summary.duplicates == 0, "one file under two questions"
+    assert [(i.id, i.question) for i in read_unit(unit, None)] == [(row["path"], row["question"]) for row in rows]
+    stage = ScoreStage(model, "auto", {"device": "cpu", "workers": 0}, (*COLUMNS, "question"))
+    for table in decode_unit(unit, root=None, spec=MediaSpec(), limits=Limits()):
+        write_shard(stage(table), str(tmp_path / "out"), "s")
+    made = pq.read_table(tmp_path / "out").to_pylist()
+    assert [(row["id"], row["question"]) for row in made] == [(row["path"], row["question"]) for row in rows]
+    assert [row["error"] is None for row in made] == [True, True, False, False]
+    count_rows(read_shards(tmp_path / "out"), done := ResumeState())
+    assert not list(work_units(tables, done, None, ScoringSummary()))
 
 
 def test_stations_without_a_cluster(manifest: Path, model: str, tmp_path: Path) -> None:
     """Decoded, carried as pixels, scored and written: the same scores as straight from the files."""
     stage = ScoreStage(model, "auto", {"device": "cpu", "workers": 0})
     root = str(tmp_path / "media")
-    work = units(open_tables([str(manifest)], None), Done(), root, Summary())
+    work = work_units(open_tables([str(manifest)], None), ResumeState(), root, ScoringSummary())
     for number, unit in enumerate(work):
         for table in decode_unit(unit, root=root, spec=MediaSpec(), limits=Limits()):
             write_shard(stage(table), str(tmp_path / "out"), f"s-{number:06d}")

@@ -82,3 +82,17 @@ def test_reduced_decoding_is_close_and_off_by_default(tmp_path: Path) -> None:
     assert 0 < np.abs(reduced - exact).mean() < 4
     whole = np.asarray(open_frames(path, MediaSpec(), video=False, reduced=True)[0][0])
     assert np.array_equal(whole, np.asarray(Image.open(path)))  # no budget: nothing to reduce to
+
+
+def test_temporary_names_differ_between_machines_of_one_process_id(tmp_path: Path, monkeypatch) -> None:
+    """On a shared disk process ids are not unique: two writers of one entry must not write into the same file."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    renamed: list[str] = []
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (renamed.append(self.name), rename(self, to))[1])
+    path = photo(tmp_path / "a.jpg")
+    for _ in range(2):
+        FrameCache(tmp_path / "cache", open_frames)(path, SPEC, video=False)
+        for file in (tmp_path / "cache").rglob("*"):
+            file.unlink() if file.is_file() else None
+    assert len(renamed) == len(set(renamed)) == 4

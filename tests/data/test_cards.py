@@ -15,10 +15,13 @@ import pytest
 from PIL import Image
 
 from q_align.data.dataset_card import SOURCES, Archive, card_names, load_card
-from q_align.data.open_dataset import check_media, missing_media, open_dataset, open_for_test, parse_spec
+from q_align.data.media_files import check_media, missing_media
+from q_align.data.open_dataset import open_dataset, open_for_test, parse_spec
 from q_align.errors import ConfigError, LabelError, MediaError
+from q_align.levels import LevelScheme
 from q_align.tasks import TASKS
 
+SCHEME = LevelScheme()
 WANTED = {"koniq", "spaq", "kadid", "livec", "live", "csiq", "tid2013", "pipal", "agiqa3k", "agiqa20k", "cgiqa6k"} | {
     *("ava", "lsvq", "lsvq1080p", "konvid", "livevqc", "youtube_ugc", "maxwell")
 }
@@ -60,7 +63,7 @@ def test_published_numbers_of_the_papers() -> None:
 
 @pytest.mark.parametrize(("name", "split", "n"), PUBLISHED)
 def test_published_label_files(shared: Path, name: str, split: str, n: int) -> None:
-    labels = open_dataset(name, split=split, labels_root=shared / "data/labels/q_align")
+    labels = open_dataset(name, split=split, labels_root=shared / "data/labels/q_align").on(SCHEME)
     assert len(labels) == n
     mos = labels.column("mos")
     assert mos.min() >= 1 and mos.max() <= 5
@@ -83,17 +86,17 @@ def test_without_a_split_the_parts_are_told_apart(shared: Path) -> None:
 
 def test_dmos_comes_out_positive(shared: Path) -> None:
     """The worst blur of CSIQ scores below the lightest, a reference of LIVE gets the best score."""
-    csiq = open_for_test("csiq", labels_root=shared / "data/labels/q_align")
+    csiq = open_for_test("csiq", labels_root=shared / "data/labels/q_align").on(SCHEME)
     by_name = dict(zip((Path(m).name for m in csiq.column("media")), csiq.column("mos")))
     assert by_name["1600.AWGN.1.png"] > by_name["1600.AWGN.5.png"]
-    live = open_dataset("live", labels_root=shared / "data/labels/q_align")
+    live = open_dataset("live", labels_root=shared / "data/labels/q_align").on(SCHEME)
     assert live.column("mos")[live.column("raw_mos") == 0].min() == 5.0
 
 
 def test_levels_of_the_published_files(shared: Path) -> None:
     """The cards' ranges give the level words that the authors' own conversion gave."""
     for name, agree in (("koniq", 0.9999), ("spaq", 0.998)):
-        labels = open_dataset(name, split="train", labels_root=shared / "data/labels/q_align")
+        labels = open_dataset(name, split="train", labels_root=shared / "data/labels/q_align").on(SCHEME)
         words = [labels.scheme.words[k] for k in labels.scheme.hard(labels.column("mos"))]
         assert np.mean([a == b for a, b in zip(words, labels.column("level"))]) >= agree
 
@@ -126,7 +129,7 @@ def test_media_are_found_in_any_known_layout(tmp_path: Path, layout: str, monkey
     assert check_media(labels, load_card("koniq")).tolist() == [1]  # reported, not fatal
     for name in ("a.jpg", "c.jpg"):
         (root / layout / name).unlink()
-    with pytest.raises(MediaError, match=r"none of 3 media found .*koniq-10k-database"):
+    with pytest.raises(MediaError, match=r"3 of 3 images or videos are missing .*koniq-10k-database"):
         check_media(labels, load_card("koniq"))
 
 
@@ -148,8 +151,83 @@ def test_labels_file_and_card_with_own_labels(tmp_path: Path) -> None:
     assert len(open_for_test(labels, split="all")) == len(open_dataset(labels)) == 4
     with pytest.raises(LabelError, match="split 'val' is empty; splits are train, test"):
         open_dataset(labels, split="val")
-    turned = open_dataset(f"csiq={labels}", split="all")
+    turned = open_dataset(f"csiq={labels}", split="all").on(SCHEME)
     assert turned.source == "csiq" and turned.column("mos").tolist() == pytest.approx([4.6, 1.8, 2.2, 3.4])
+
+
+def own_card(folder: Path, text: str, rows: str = "a,1,train\nb,2,train\nc,4,val\nd,5,test\n") -> Path:
+    (folder / "labels.csv").write_text(f"image,mos,split\n{rows}")
+    (folder / "mine.yaml").write_text(text)
+    return folder / "mine.yaml"
+
+
+def ids(labels) -> list[str]:
+    return labels.column("id").tolist()
+
+
+def test_an_own_card_needs_a_name_and_labels_only(tmp_path: Path) -> None:
+    card = own_card(tmp_path, "name: mine\nlabels: labels.csv\n")
+    assert load_card(card).title == "mine"
+    assert ids(open_dataset(card)) == ["a", "b", "c", "d"]
+    assert ids(open_for_test(card)) == ["d"]  # as of the labels file by itself
+    assert open_dataset(card).task == "iqa" and open_dataset(card).source == "mine"
+    card.write_text("splits: {test: {labels: labels.csv}}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: the card lacks: name$"):
+        load_card(card)
+    card.write_text("name: mine\nlabels: lost.csv\n")
+    with pytest.raises(LabelError, match=r"mine: labels file lost\.csv not found") as error:
+        open_dataset(card)
+    assert "published" not in str(error.value)
+
+
+def test_the_split_column_of_a_cards_labels_is_honoured(tmp_path: Path) -> None:
+    """A card that names one file for its test part must not evaluate the training rows of that file."""
+    card = own_card(tmp_path, "name: mine\nsplits: {test: {labels: labels.csv, n: 1}}\n")
+    assert ids(open_for_test(card)) == ids(open_dataset(card, split="test")) == ["d"]
+    card = own_card(tmp_path, "name: mine\nsplits: {train: {labels: labels.csv}, test: {labels: labels.csv}}\n")
+    assert ids(open_for_test(card)) == ["d"]
+    both = open_dataset(card)
+    assert dict(zip(ids(both), both.column("split"))) == {"a": "train", "b": "train", "c": "val", "d": "test"}
+
+
+def test_a_split_column_that_contradicts_the_card_is_refused(tmp_path: Path) -> None:
+    text = "name: mine\nsplits: {test: {labels: labels.csv}}\n"
+    card = own_card(tmp_path, text, "a,1,train\nb,2,train\nc,4,val\n")
+    with pytest.raises(LabelError, match=r"split 'test' of the card is .*labels\.csv.*\(it has train 2, val 1\)"):
+        open_for_test(card)
+    card = own_card(tmp_path, text, "a,1,\nb,2,\n")  # a column without values says nothing
+    assert ids(open_for_test(card)) == ["a", "b"]
+
+
+def test_train_and_test_part_share_one_range(tmp_path: Path) -> None:
+    """Ranged apart, the same MOS would be another level in each part."""
+    (tmp_path / "train.csv").write_text("image,mos\na,0\nb,50\nc,100\n")
+    (tmp_path / "test.csv").write_text("image,mos\nd,20\ne,50\nf,80\n")
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\nsplits: {train: {labels: train.csv}, test: {labels: test.csv}}\n")
+    labels = open_dataset(card).on(SCHEME)
+    assert labels.mos_range == (0, 100) and labels.report["range_from"] == "training rows"
+    assert labels.column("mos").tolist() == pytest.approx([1, 3, 5, 1.8, 3, 4.2])
+    # parts on two declared scales come onto the first one
+    card.write_text(
+        "name: mine\nsplits: {train: {labels: train.csv, mos_range: [0, 100]}, "
+        "test: {labels: test.csv, mos_range: [0, 80]}}\n"
+    )
+    labels = open_dataset(card).on(SCHEME)
+    assert labels.column("mos").tolist() == pytest.approx([1, 3, 5, 2, 3.5, 5])
+    assert labels.column("raw_mos").tolist() == pytest.approx([0, 50, 100, 25, 62.5, 100])
+
+
+def test_urls_in_labels_count_as_missing(tmp_path: Path) -> None:
+    """Neither training nor evaluation opens them, so both stop before they start."""
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_text("image,mos\na.png,1\nhttps://example.org/b.png,2\n")
+    labels = open_dataset(tmp_path / "labels.csv")
+    assert check_media(labels).tolist() == missing_media(labels).tolist() == [1]
+    with pytest.raises(MediaError, match=r"1 of 2 images or videos are missing \(first: https:.*open no URLs"):
+        check_media(labels, every=True)
+    with pytest.raises(MediaError, match="open no URLs"):
+        check_media(labels.select([1]))
 
 
 def test_errors_name_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +245,7 @@ def test_errors_name_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match=r"unknown key 'titel' .did you mean 'title'"):
         load_card(card)
     card.write_text("name: mine\n")
-    with pytest.raises(ConfigError, match=r"missing .* required"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: the card lacks: splits$"):
         load_card(card)
 
 
@@ -199,7 +277,7 @@ def test_a_wheel_holds_cards_and_configurations(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {Path(n).stem for n in wheel.namelist() if n.startswith("q_align/dataset_cards/")}
-        assert {"q_align/evaluate/report/page.html", "q_align/evaluate/report/style.css"} <= set(wheel.namelist())
+        assert {"q_align/report/page.html", "q_align/report/style.css"} <= set(wheel.namelist())
         assert {"q_align/configs/nano.yaml", "q_align/configs/qwen3_5/4b.yaml"} <= set(wheel.namelist())
         wheel.extractall(tmp_path / "site")
     assert packed == set(card_names())

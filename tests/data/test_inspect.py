@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ def labels_file(folder: Path) -> Path:
 
 
 def test_numbers(tmp_path: Path) -> None:
-    found = inspect(read_labels(labels_file(tmp_path), mos_range=(0, 100)))
+    found = inspect(read_labels(labels_file(tmp_path), mos_range=(0, 100)).on(SCHEME))
     assert (found["rows"], found["usable"], found["duplicates"]) == (101, 101, 2)
     assert found["splits"] == {"train": 80, "test": 21}
     assert found["levels"] == {"excellent": 20, "good": 20, "fair": 20, "poor": 20, "bad": 21}
@@ -79,10 +80,10 @@ def test_level_words_that_nobody_taught(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("inspect", str(path)) == 0
     out = capsys.readouterr().out
     assert "off-vocabulary 1," in out
-    assert "off-vocabulary: row 2: awful" in out
+    assert "off-vocabulary: 1: awful" in out
     assert "agreement 50.00% of 2 rows" in out  # 3 of 0..3 is excellent
     path.write_text("image,mos,level\na,1,7\nb,2,8\n")  # a column of ours by name only
-    assert inspect(read_labels(path))["own_levels"] is None
+    assert inspect(read_labels(path).on(SCHEME))["own_levels"] is None
 
 
 def run(*words: str) -> int:
@@ -98,9 +99,34 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["levels"]["bad"] == 21
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert run("inspect", str(path), "--lower-is-better") == 0
-    assert "101 rows, 101 usable, 2 duplicate media" in capsys.readouterr().out
+    assert "101 rows, 101 usable, 2 duplicate paths" in capsys.readouterr().out
     assert run("convert", str(path), "--output", str(tmp_path / "out.parquet")) == 0
     assert len(read_labels(tmp_path / "out.parquet")) == 101
+
+
+def test_too_few_rows_for_a_correlation_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("image,mos,std\na,1.2,0.1\nb,4.5,0.2\n")
+    assert run("inspect", str(path)) == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out and "too few rows" in out
+    assert "it looks like a 1-5 scale: set mos_range [1, 5] (--mos-range 1 5)" in out
+
+
+def test_convert_takes_a_list_without_mos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table that `q-align cluster` wants, from what `q-align score` takes."""
+    from q_align.cluster.manifest import open_tables
+
+    (tmp_path / "list.txt").write_text("a.png\nsub/b.mp4\n\n")
+    (tmp_path / "table.csv").write_text("image,camera\na.png,x\nsub/b.mp4,y\n")
+    for name in ("list.txt", "table.csv"):
+        out = tmp_path / f"{name}.parquet"
+        assert run("convert", str(tmp_path / name), "--output", str(out)) == 0
+        assert "2 rows without MOS" in capsys.readouterr().out
+        table = pq.read_table(out)
+        assert table.column("path").to_pylist() == [f"{tmp_path}/a.png", f"{tmp_path}/sub/b.mp4"]
+        assert table.column_names[:2] == ["id", "path"]
+        assert open_tables([str(out)], None)[0].column == "path"
 
 
 def test_inspect_finds_missing_media(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +137,10 @@ def test_inspect_finds_missing_media(tmp_path: Path, capsys: pytest.CaptureFixtu
     (photos / "a.png").touch()
     capsys.readouterr()
     assert run("inspect", str(path), "--media-root", str(photos)) == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == ["media missing: 1 of 2", f"  missing: {photos}/b/c.png"]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "images and videos missing: 1 of 2",
+        f"  missing: {photos}/b/c.png",
+    ]
     (photos / "b/c.png").touch()
     assert run("inspect", str(path), "--media-root", str(photos), "--json") == 0
     assert json.loads(capsys.readouterr().out)["missing_media"] == 0
@@ -137,7 +166,7 @@ def test_convert_keeps_its_input_and_says_where_media_are(tmp_path: Path, caplog
     assert path.read_text().startswith("file,mos\n")
     with caplog.at_level(logging.INFO, logger="q_align"):
         assert run("convert", str(path), "--output", str(tmp_path / "a" / "b.csv")) == 0
-        assert "paths of media" not in caplog.text
+        assert "paths are written" not in caplog.text
         assert run("convert", str(path), "--output", str(tmp_path / "b.csv")) == 0
     assert f"read them with --media-root (data.media_root) {path.parent}" in caplog.text
 

@@ -16,11 +16,11 @@ from q_align.cli.main import main
 from q_align.data.frame_cache import FrameCache
 from q_align.data.image_header import pixel_counts
 from q_align.data.label_files import read_labels
-from q_align.data.labels import Labels
+from q_align.data.labels import LevelLabels
 from q_align.data.pack_shards import pack
-from q_align.data.rated_dataset import Asking, Collator, RatedDataset
+from q_align.data.rated_dataset import Augmentation, Collator, RatedDataset
 from q_align.errors import LabelError, MediaError
-from q_align.losses import answer_of
+from q_align.levels import LevelScheme
 from q_align.media import Limits, is_video, open_frames
 from q_align.media.packed import file_of, place_of
 from q_align.media.source import open_source
@@ -43,9 +43,10 @@ def files(tmp_path: Path) -> Path:
     return tmp_path / "rated" / "labels.csv"
 
 
-def both(files: Path, folder: Path, shard_bytes: int = 6000) -> tuple[Labels, Labels]:
+def both(files: Path, folder: Path, shard_bytes: int = 6000) -> tuple[LevelLabels, LevelLabels]:
     plain = read_labels(files, mos_range=(1, 5))
-    return plain, read_labels(pack(plain, folder, shard_bytes=shard_bytes), mos_range=(1, 5))
+    packed = read_labels(pack(plain, folder, shard_bytes=shard_bytes), mos_range=(1, 5))
+    return plain.on(LevelScheme()), packed.on(LevelScheme())
 
 
 def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
@@ -73,13 +74,13 @@ def test_bytes_rows_and_ids_are_the_same(files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_batches_are_the_same(nano, files: Path, tmp_path: Path, workers: int) -> None:
-    def batches(labels: Labels) -> list[dict[str, torch.Tensor]]:
-        data = RatedDataset([labels], nano.card, answer_of("hard", nano.card.levels), Asking(seed=3))
+    def batches(labels: LevelLabels) -> list[dict[str, torch.Tensor]]:
+        data = RatedDataset([labels], nano.card, nano.encoder.opens, Augmentation(seed=3))
         loader = torch.utils.data.DataLoader(
             data,
             batch_size=3,
             sampler=[*range(10), *range(10, 20)],
-            collate_fn=Collator(nano.encoder, nano.card.levels),
+            collate_fn=Collator(nano.readout),
             num_workers=workers,
         )
         return list(loader)
@@ -117,18 +118,18 @@ def test_unusable_media_are_listed_and_nothing_is_written(files: Path, tmp_path:
     with pytest.raises(MediaError) as error:
         both(files, tmp_path / "pack")
     text = str(error.value)
-    assert "2 of 9 media" in text and "2, x.png: No such file" in text and "5, x.png: 0 bytes" in text
+    assert "2 of 9 files" in text and "2, x.png: No such file" in text and "5, x.png: 0 bytes" in text
     assert not (tmp_path / "pack").exists()
     (files.parent / "a" / "2, x.png").write_bytes(b"x")
     (files.parent / "b" / "5, x.png").write_bytes(b"y" * 5000)
-    with pytest.raises(MediaError, match=r"1 of 9 media.*5000 bytes \(1 to 4000"):
+    with pytest.raises(MediaError, match=r"1 of 9 files.*5000 bytes \(1 to 4000"):
         pack(read_labels(files, mos_range=(1, 5)), tmp_path / "pack", limits=Limits(max_bytes=4000))
 
 
 def test_undecodable_media_are_reported_when_they_are_opened(files: Path, tmp_path: Path) -> None:
     (files.parent / "a" / "2, x.png").write_bytes(b"not a picture")
     _, packed = both(files, tmp_path / "pack")
-    with pytest.raises(MediaError, match=r"2, x\.png: not a picture"):
+    with pytest.raises(MediaError, match=r"2, x\.png: not an image"):
         open_frames(packed[2].media, MediaSpec(), video=False)
 
 
@@ -171,7 +172,7 @@ def test_a_full_disk_leaves_whole_shards_only(files: Path, tmp_path: Path) -> No
     plain = read_labels(files, mos_range=(1, 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # the same error on the same write
     try:
-        with pytest.raises(MediaError, match=r"pack-00000\.tar.*goes on from this shard"):
+        with pytest.raises(MediaError, match=r"pack-00000\.tar.*run it again to resume"):
             pack(plain, tmp_path / "pack", shard_bytes=6000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -209,7 +210,7 @@ def test_the_command_packs_and_scores_alike(files: Path, tmp_path: Path, capsys:
     folder = tmp_path / "pack"
     assert main(["data", "pack", str(files), str(folder), "--mos-range", "1", "5"]) == 0
     assert capsys.readouterr().out == f"{folder / 'rated.csv'}: 10 rows\n"
-    plain, packed = (read_labels(f, mos_range=(1, 5)) for f in (files, folder / "rated.csv"))
+    plain, packed = (read_labels(f, mos_range=(1, 5)).on(LevelScheme()) for f in (files, folder / "rated.csv"))
     from q_align import Scorer
 
     scorer = Scorer.from_pretrained("nano", workers=0)

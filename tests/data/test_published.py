@@ -11,6 +11,7 @@ from q_align.data.inspect_labels import inspect
 from q_align.data.label_files import read_labels
 from q_align.data.published_json import answer_level, one_question
 from q_align.errors import LabelError
+from q_align.levels import LevelScheme
 from q_align.tasks import TASKS
 
 # Found from the borders between the published levels (docs/labels.md): SRCC, PLCC as in the paper.
@@ -24,7 +25,7 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_conversion_equals_the_papers_table(shared: Path, name: str) -> None:
     ends, srcc, plcc = TABLE[name]
-    found = inspect(read_labels(shared / f"data/labels/q_align/train_{name}.json", mos_range=ends))
+    found = inspect(read_labels(shared / f"data/labels/q_align/train_{name}.json", mos_range=ends).on(LevelScheme()))
     assert found["conversion"]["hard"]["srcc"] == pytest.approx(srcc, abs=0.003)
     assert found["conversion"]["hard"]["plcc"] == pytest.approx(plcc, abs=0.003)
     own = found["own_levels"]
@@ -48,7 +49,7 @@ def test_conversion_equals_the_papers_table(shared: Path, name: str) -> None:
 )
 def test_faults_are_repaired_and_counted(shared: Path, file: str, rows: int, repaired: int, off: int) -> None:
     labels = read_labels(shared / f"data/labels/q_align/{file}.json")
-    report = labels.report
+    report = labels.on(LevelScheme()).report
     assert (report["usable"], report["repaired"], report["off_vocabulary"], report["without_score"]) == (
         rows,
         repaired,
@@ -57,7 +58,7 @@ def test_faults_are_repaired_and_counted(shared: Path, file: str, rows: int, rep
     )
     questions = set(labels.column("question").tolist()) - {None}
     assert not any("<|image|>" in q or q.count("?") > 1 for q in questions)
-    known = {q.replace("this clip", "this video") for task in TASKS.values() for q in task.questions}
+    known = {q.replace("this clip", "this video") for _, task in TASKS.items() for q in task.questions}
     assert {q.replace("this clip", "this video") for q in questions} <= known
 
 
@@ -75,11 +76,11 @@ def test_every_fault_in_one_file(tmp_path: Path) -> None:
         record("d.jpg", "fair", score="none", gt_score=2.0),
     ]
     (tmp_path / "set.json").write_text(json.dumps(rows))
-    labels = read_labels(tmp_path / "set.json")
+    labels = read_labels(tmp_path / "set.json", media_root="").on(LevelScheme())
     assert labels.column("id").tolist() == ["a.jpg", "b.jpg", "d.jpg"]
     assert labels.column("raw_mos").tolist() == [4.5, 1.0, 2.0]
-    # the word outside the vocabulary is not kept: the level of b comes from its MOS
-    assert labels.column("level").tolist() == ["good", None, "fair"]
+    # the word outside the vocabulary is counted: the level of b comes from its MOS
+    assert labels.column("level").tolist() == ["good", "pristine", "fair"]
     assert labels.scheme.words[labels.scheme.hard(labels[1].mos)] == "bad"
     assert labels.report["off_vocabulary_rows"] == ["b.jpg: pristine"]
     assert labels.report["without_score_rows"] == ["c.jpg"]
@@ -90,7 +91,7 @@ def test_every_fault_in_one_file(tmp_path: Path) -> None:
 
 def test_a_file_without_any_score_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "set.json").write_text(json.dumps([record("a.jpg", "good", score="?")]))
-    with pytest.raises(LabelError, match="none of 1 records has a medium and a score"):
+    with pytest.raises(LabelError, match="none of 1 records has an image or video and a score"):
         read_labels(tmp_path / "set.json")
 
 

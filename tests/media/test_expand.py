@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from q_align.errors import MediaError
-from q_align.media.count_items import count
+from q_align.media.count_items import count_items
 from q_align.media.expand import expand, tar_members
-from q_align.media.packed import place_of, read
+from q_align.media.packed import place_of, read_packed
 from q_align.media.source import Broken
 
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ids(*words: str, **options: str) -> list[str]:
     found = [item.id for item in expand(words, **options)]
-    counted = count(words)
+    counted = count_items(words)
     assert counted is None or counted == len(found)
     return found
 
@@ -123,5 +123,5 @@ def test_tar_shards(folder: Path) -> None:
     for name, media in found.items():
         place = place_of(media)
         assert place is not None, "places, not bytes: a list of shards holds nothing in memory"
-        assert read(place, name) == (b"a/2.jpg" if name.endswith(long) else name.removeprefix("t.tar/").encode())
-    assert count(["t.tar"]) is None
+        assert read_packed(place, name) == (b"a/2.jpg" if name.endswith(long) else name.removeprefix("t.tar/").encode())
+    assert count_items(["t.tar"]) is None

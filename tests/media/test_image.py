@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,34 @@ def test_sixteen_bits_are_scaled_not_clipped(format: str) -> None:
     assert far(open_image(data), scene().convert("L").convert("RGB")) <= 1
     assert far(open_image(gray.astype(np.uint16) * 257), scene().convert("L").convert("RGB")) <= 1
     assert np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).mean() > 200, "Pillow's own conversion clips"
+
+
+def test_a_dark_sixteen_bit_image_stays_dark(tmp_path: Path) -> None:
+    """The depth of the file counts, not the largest value in it: an X-ray with values up to 200 of 65535 is black."""
+    dark = np.linspace(0, 200, 64).astype(np.uint16).reshape(8, 8)
+    for name in ("dark.png", "dark.tiff", "dark.pgm", "dark.jp2"):
+        Image.fromarray(dark).save(tmp_path / name)
+        assert np.asarray(open_image(tmp_path / name)).max() == 0, name
+    assert np.asarray(open_image(dark)).max() == 0, "an array, by its type"
+    for name in ("eight.png", "eight.tiff", "eight.pgm"):
+        Image.fromarray(dark.astype(np.uint8)).save(tmp_path / name)
+        assert np.asarray(open_image(tmp_path / name)).max() == 200, name
+    assert np.asarray(open_image(dark.astype(np.uint8))).max() == 200
+    Image.fromarray(dark.astype(np.int32)).save(tmp_path / "int32.tiff")
+    for unknown in (tmp_path / "int32.tiff", Image.fromarray(dark.astype(np.int32)), dark.astype(np.int32)):
+        with pytest.raises(MediaError, match=r"32.*(convert it to 8 or 16 bits|give uint8)"):
+            open_image(unknown)
+
+
+def test_a_tensor_is_refused_with_the_way_to_an_array() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.rand(3, 20, 30)
+    with pytest.raises(MediaError, match=r"a torch tensor; give uint8 arrays") as error:
+        open_image(tensor)
+    code = re.search(r"0\.\.1: (\(t.*numpy\(\))", str(error.value))
+    assert code is not None
+    array = eval(code.group(1), {"t": tensor})
+    assert far(open_image(array), Image.fromarray((tensor.permute(1, 2, 0).numpy() * 255).round().astype("uint8"))) == 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -140,7 +169,7 @@ def linear_profile(srgb: bytes) -> bytes:
     ("media", "reason"),
     [
         (b"", "empty"),
-        (b"hello, I am a text", "not a picture"),
+        (b"hello, I am a text", "not an image"),
         (np.zeros((4, 4, 3), dtype=np.float32), "float32"),
         (np.full((4, 4, 3), np.nan), "NaN"),
         (np.zeros((4, 4, 7), dtype=np.uint8), "shape"),
@@ -149,7 +178,7 @@ def linear_profile(srgb: bytes) -> bytes:
         (io.StringIO("text"), "mode 'rb'"),
         ("nowhere/at/all.png", "no such file"),
         ("https://example.com/a.png", "allow"),
-        (3.5, "not a medium"),
+        (3.5, "not an image or a video"),
     ],
 )
 def test_refused_with_a_reason_in_one_line(media: object, reason: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from q_align.errors import MediaError, MissingExtraError
-from q_align.media import LIMITS, Limits, is_video, open_frames, video
+from q_align.media import LIMITS, Frames, Limits, is_video, open_frames, video
 from q_align.media.frame_sampling import is_constant, pick
 from q_align.types import MediaSpec
 
@@ -195,9 +195,20 @@ def test_given_frames_are_all_taken() -> None:
     frames = [frame(i) for i in range(20)]
     assert numbers(frames, MediaSpec(max_frames=2)) == list(range(20))
     assert numbers(np.stack(frames)) == list(range(20))
-    for bad, reason in [([], "no frames"), ([frame(0), b"x"], "frame 1")]:
+    for bad, reason in [([], "no frames"), (Frames([frame(0), b"x"]), "frame 1")]:
         with pytest.raises(MediaError, match=reason):
-            open_frames(bad)  # type: ignore[arg-type]
+            open_frames(bad)
+
+
+def test_a_list_of_files_is_not_taken_for_a_video(tmp_path: Path) -> None:
+    """Three photographs became one score of three frames."""
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for number, path in enumerate(paths):
+        Image.fromarray(frame(number)).save(path)
+    for several in (paths, [str(path) for path in paths], [path.read_bytes() for path in paths], [frame(0), paths[1]]):
+        with pytest.raises(MediaError, match=r"not one item: Scorer\.stream\(.*q_align\.media\.Frames\("):
+            open_frames(several)  # type: ignore[arg-type]
+        assert numbers(Frames(several)) == list(range(len(several)))
 
 
 def test_without_a_decoder(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def tokenizer() -> bytes:
     """A sentencepiece model of 600 pieces that knows the words of our prompts."""
     sentencepiece = pytest.importorskip("sentencepiece")
     texts = [
-        f"USER: {q} ASSISTANT: {t.stem} {w}." for t in TASKS.values() for q in t.questions for w in CARD.levels.words
+        f"USER: {q} ASSISTANT: {t.stem} {w}." for _, t in TASKS.items() for q in t.questions for w in CARD.levels.words
     ]
     trained = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -57,9 +57,8 @@ def config(hidden: int = 32, intermediate: int = 48) -> MPLUGOwl2Config:
 def tiny(seed: int = 0, **sizes: int) -> Backbone:
     torch.manual_seed(seed)
     model = MPLUGOwl2LlamaForCausalLM(config(**sizes)).eval()
-    stems = tuple(task.stem for task in TASKS.values())
-    encoder = OwlEncoder(tokenizer(), CARD.levels.words, stems, model.config.frame_tokens, pixels=Pixels(size=28))
-    return Backbone(model, encoder, CARD)
+    encoder = OwlEncoder(tokenizer(), model.config.frame_tokens, pixels=Pixels(size=28))
+    return Backbone.join(model, encoder, CARD)
 
 
 def picture(seed: int, size: tuple[int, int] = (20, 30)) -> Image.Image:
@@ -67,14 +66,14 @@ def picture(seed: int, size: tuple[int, int] = (20, 30)) -> Image.Image:
     return Image.fromarray(noise.to(torch.uint8).numpy())
 
 
-def turn(*seeds: int, task: str = "iqa", level: str | None = None) -> Turn:
+def turn(*seeds: int, task: str = "iqa", answer: str | None = None) -> Turn:
     """A question about as many random frames as seeds."""
     of = TASKS[task]
-    return Turn([picture(seed) for seed in seeds], of.question, of.stem, level, video=of.medium == "video")
+    return Turn([picture(seed) for seed in seeds], of.question, of.stem, answer, video=of.medium == "video")
 
 
 def logits(backbone: Backbone, turns: list[Turn]) -> torch.Tensor:
     """Level logits (B, K) of one batch."""
     with torch.no_grad():
         out = backbone.model(**backbone.encoder(turns), logits_to_keep=1).logits
-    return out[:, -1, list(backbone.encoder.level_ids)]
+    return out[:, -1, list(backbone.readout.level_ids)]

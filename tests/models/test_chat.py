@@ -19,17 +19,15 @@ from PIL import Image
 from tiny_models import TINY, make
 from transformers.utils import logging as transformers_logging
 
-from q_align.config.schema import LoraConfig
 from q_align.errors import CheckpointError, ConfigError, LevelTokenError, MissingExtraError, QAlignError
 from q_align.levels import WORDS
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.chat.processor import load_processor
-from q_align.models.encoder import IGNORE
 from q_align.models.families import FAMILIES, family_of
 from q_align.models.parts import freeze, part_of
 from q_align.models.peft import add_lora
-from q_align.models.predict import predict
-from q_align.models.shared_prefix import predict_shared
+from q_align.readout import ReadoutSpec
+from q_align.readout.encoder import IGNORE
 from q_align.tasks import TASKS
 from q_align.types import MediaSpec, Turn
 
@@ -45,9 +43,9 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def turn(*sizes: tuple[int, int], task: str = "iqa", level: str | None = None) -> Turn:
+def turn(*sizes: tuple[int, int], task: str = "iqa", answer: str | None = None) -> Turn:
     frames = [picture(*size, seed=i) for i, size in enumerate(sizes)]
-    return Turn(frames, TASKS[task].question, TASKS[task].stem, level, video=len(sizes) > 1)
+    return Turn(frames, TASKS[task].question, TASKS[task].stem, answer, video=len(sizes) > 1)
 
 
 def ragged() -> list[Turn]:
@@ -56,9 +54,8 @@ def ragged() -> list[Turn]:
 
 
 def logp(backbone: Backbone, turns: list[Turn]) -> torch.Tensor:
-    encoder = backbone.encoder
     with torch.no_grad():
-        return predict(backbone.model, encoder(turns), encoder.level_ids, encoder.tail).level_logp
+        return backbone.readout.read(backbone.model, backbone.encoder(turns)).level_logp
 
 
 @pytest.fixture(scope="module", params=sorted(TINY))
@@ -148,14 +145,14 @@ def test_equals_the_plain_library(backbone: Backbone, tmp_path: Path) -> None:
 def test_training_batch_is_scoring_batch_plus_answer(backbone: Backbone) -> None:
     encoder = backbone.encoder
     tokenizer = encoder.processor.tokenizer
-    taught = [dataclasses.replace(one, level=word) for one, word in zip(ragged(), WORDS)]
+    taught = [dataclasses.replace(one, answer=word) for one, word in zip(ragged(), WORDS)]
     scoring, training = encoder(ragged()), encoder(taught)
-    added = 1 + encoder.tail
+    added = 1 + backbone.readout.tail
     assert torch.equal(training["input_ids"][:, :-added], scoring["input_ids"])
-    assert training["input_ids"][:, -added].tolist() == list(encoder.level_ids[:4])
+    assert training["input_ids"][:, -added].tolist() == list(backbone.readout.level_ids[:4])
     for row, one in zip(training["answer"], taught):
         said = tokenizer.decode(row[row != IGNORE])
-        assert said.strip() == f"{one.stem} {one.level}.{encoder.end}"
+        assert said.strip() == f"{one.stem} {one.answer}.{encoder.end}"
         assert torch.equal(row[row != IGNORE], training["input_ids"][taught.index(one)][-(row != IGNORE).sum() :])
     # padding in front only
     for batch in (scoring, training):
@@ -163,7 +160,7 @@ def test_training_batch_is_scoring_batch_plus_answer(backbone: Backbone) -> None
         assert (batch["attention_mask"][:, -1] == 1).all()
     # the level distribution that training sees is the one that scoring uses
     with torch.no_grad():
-        seen = predict(backbone.model, training, encoder.level_ids, encoder.tail)
+        seen = backbone.readout.read(backbone.model, training)
     assert (seen.level_logp - logp(backbone, ragged())).abs().max() < 1e-5
     assert (seen.tokens == (training["answer"] != IGNORE).sum(-1)).all()
 
@@ -184,9 +181,9 @@ def test_thinking_is_off_and_the_prompt_travels(backbone: Backbone, tmp_path: Pa
 def test_one_step_moves_every_trainable_parameter(backbone: Backbone) -> None:
     # everything that training is offered depends on picture and answer
     model, encoder = backbone.model, backbone.encoder
-    taught = [dataclasses.replace(one, level=word) for one, word in zip(ragged(), WORDS)]
+    taught = [dataclasses.replace(one, answer=word) for one, word in zip(ragged(), WORDS)]
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    prediction = predict(model, encoder(taught), encoder.level_ids, encoder.tail)
+    prediction = backbone.readout.read(model, encoder(taught))
     assert prediction.nll is not None
     (prediction.nll.mean() + (prediction.level_logp * torch.arange(5.0)).mean()).backward()
     torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3).step()
@@ -215,16 +212,16 @@ def test_lora_trains_adapters_and_comes_back(backbone: Backbone, tmp_path: Path)
     backbone.save(base)
     tuned = Backbone.from_pretrained(base)
     family = family_of(tuned.card.family)
-    tuned.model = add_lora(tuned.model, family, LoraConfig(enabled=True, r=2, alpha=8, dropout=0.0))
+    tuned.model = add_lora(tuned.model, family, r=2, alpha=8)
     tuned.card = dataclasses.replace(tuned.card, base=str(base))
     adapted = [name for name, p in tuned.model.named_parameters() if p.requires_grad]
     assert adapted
     assert all("lora_" in name and part_of(family, name) == "language" for name in adapted)
-    taught = [dataclasses.replace(one, level="bad") for one in ragged()]
+    taught = [dataclasses.replace(one, answer="bad") for one in ragged()]
     optimizer = torch.optim.AdamW([p for p in tuned.model.parameters() if p.requires_grad], lr=1e-2)
     before = logp(tuned, ragged())
     for _ in range(2):  # B is zero at first: A moves with the second step
-        prediction = predict(tuned.model, tuned.encoder(taught), tuned.encoder.level_ids, tuned.encoder.tail)
+        prediction = tuned.readout.read(tuned.model, tuned.encoder(taught))
         assert prediction.nll is not None
         prediction.nll.mean().backward()
         assert all(p.grad is not None for p in tuned.model.parameters() if p.requires_grad)
@@ -244,11 +241,11 @@ def test_two_tasks_share_the_frames(backbone: Backbone) -> None:
     assert encoder.shares == (backbone.card.family not in ("paligemma", "aya_vision"))
     if not encoder.shares:
         return
-    inputs = encoder.share(turns, asks)
-    together = predict_shared(backbone.model, inputs, encoder.level_ids)
-    for (question, stem), prediction in zip(asks, together):
+    assert backbone.readout.shares
+    together = backbone.readout.read(backbone.model, backbone.readout.share(turns, asks)).level_logp  # (B, n, K)
+    for number, (question, stem) in enumerate(asks):
         alone = logp(backbone, [dataclasses.replace(one, question=question, stem=stem) for one in turns])
-        assert (prediction.level_logp - alone).abs().max() < 1e-5
+        assert (together[:, number] - alone).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("max_pixels", [None, 40 * 40, 120 * 120])
@@ -264,7 +261,7 @@ def test_budget_holds_in_training_and_scoring(backbone: Backbone, max_pixels: in
     backbone.save(tmp_path)
     card = dataclasses.replace(backbone.card, media=MediaSpec(max_pixels=max_pixels))
     small = Backbone.from_pretrained(tmp_path, card=card)
-    scoring, training = small.encoder([turn((300, 200))]), small.encoder([turn((300, 200), level="good")])
+    scoring, training = small.encoder([turn((300, 200))]), small.encoder([turn((300, 200), answer="good")])
     assert torch.equal(scoring["pixel_values"], training["pixel_values"])
     pixels = scoring["pixel_values"]
     if card.family.startswith("qwen"):
@@ -322,7 +319,7 @@ def test_unknown_family_says_what_is_assumed(tmp_path: Path, caplog: pytest.LogC
 def test_words_that_are_several_tokens_are_refused_with_better_ones(qwen: Path) -> None:
     card = read_card(qwen)
     words = ("excellent", "good", "mediocre", "poor", "bad")
-    card = dataclasses.replace(card, levels=dataclasses.replace(card.levels, words=words))
+    card = dataclasses.replace(card, readout=ReadoutSpec("levels", dataclasses.replace(card.levels, words=words)))
     with pytest.raises(LevelTokenError, match=r"'mediocre' is not a single token after .*excellent, good, fair, poor"):
         Backbone.from_pretrained(qwen, card=card)
 
@@ -360,7 +357,7 @@ def test_loading_options(qwen: Path) -> None:
     inputs = half.encoder(ragged())
     inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
     with torch.no_grad():
-        found = predict(half.model, inputs, half.encoder.level_ids, half.encoder.tail).level_logp
+        found = half.readout.read(half.model, inputs).level_logp
     assert found.dtype == torch.float32, "the softmax is not done in half precision"
     assert (found.softmax(-1) - plain.softmax(-1)).abs().max() < 0.05
     with pytest.raises(ConfigError, match=r"unknown quantization '8bits'.*did you mean '8bit'"):

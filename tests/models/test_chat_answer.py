@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from q_align.errors import LevelTokenError
 from q_align.levels import WORDS
-from q_align.models.chat.answer import PRAISE, Answer, resolve
+from q_align.models.chat.answer import PRAISE, StemTokens, level_tokens, stem_tokens
 
 STEM = "The quality of the image is"
 END = "<end>"
@@ -36,48 +36,48 @@ def spaced(*words: str) -> list[str]:
 
 def test_plain_words() -> None:
     toy = Toy(*spaced(*WORDS))
-    answer = resolve(toy, "Assistant:\n", STEM, WORDS, END)
-    assert answer == Answer(0, (toy.ids[STEM],), tuple(toy.ids[f" {w}"] for w in WORDS), (toy.ids["."], toy.ids[END]))
+    assert stem_tokens(toy, "Assistant:\n", STEM) == StemTokens(0, (toy.ids[STEM],))
+    found = level_tokens(toy, "Assistant:\n", STEM, WORDS, END)
+    assert found == (tuple(toy.ids[f" {w}"] for w in WORDS), 2), "the full stop and the end follow"
 
 
 def test_a_word_that_merges_with_the_full_stop_is_refused() -> None:
     toy = Toy(*spaced(*WORDS), " good.")
-    with pytest.raises(LevelTokenError, match=r"'good' is not a single token.*levels\.words"):
-        resolve(toy, "\n", STEM, WORDS, END)
+    with pytest.raises(LevelTokenError, match=r"'good' is not a single token.*readout\.words"):
+        level_tokens(toy, "\n", STEM, WORDS, END)
 
 
 def test_a_word_that_changes_the_stem_is_refused() -> None:
     toy = Toy(*spaced(*WORDS), f"{STEM} bad")
     with pytest.raises(LevelTokenError, match="'bad' is not a single token"):
-        resolve(toy, "\n", STEM, WORDS, END)
+        level_tokens(toy, "\n", STEM, WORDS, END)
 
 
 def test_words_of_one_token_twice_are_refused() -> None:
     toy = Toy(*spaced(*WORDS))
     joined = {" poor": " bad"}
     with pytest.raises(LevelTokenError, match="'poor' and 'bad' are the same token"):
-        resolve(lambda text: toy("".join(text.replace(a, b) for a, b in joined.items())), "\n", STEM, WORDS, END)
+        level_tokens(lambda text: toy("".join(text.replace(a, b) for a, b in joined.items())), "\n", STEM, WORDS, END)
 
 
 def test_proposes_only_words_that_work() -> None:
     toy = Toy(*spaced("superb", "good", "medium", "low", "bad"))
     with pytest.raises(LevelTokenError, match=r"these work: superb, good, medium, low, bad$"):
-        resolve(toy, "\n", STEM, WORDS, END)
+        level_tokens(toy, "\n", STEM, WORDS, END)
 
 
 def test_an_opening_that_merges_with_the_stem() -> None:
     toy = Toy(*spaced(*WORDS), f"\n{STEM}")
-    answer = resolve(toy, "Assistant:\n", STEM, WORDS, END)
-    assert answer.drop == 1
-    assert answer.stem == (toy.ids[f"\n{STEM}"],)
+    assert stem_tokens(toy, "Assistant:\n", STEM) == StemTokens(1, (toy.ids[f"\n{STEM}"],))
 
 
 @given(st.permutations([word for group in PRAISE for word in group]), st.integers(2, 7))
 def test_tokens_follow_the_words(pool: list[str], count: int) -> None:
     words = pool[:count]
     toy = Toy(*spaced(*pool))
-    answer = resolve(toy, "\n", STEM, words, END)
-    assert answer.levels == tuple(toy.ids[f" {word}"] for word in words)
-    for word, token in zip(words, answer.levels):
+    levels, tail = level_tokens(toy, "\n", STEM, words, END)
+    assert levels == tuple(toy.ids[f" {word}"] for word in words)
+    for word, token in zip(words, levels):
         whole = toy(f"\n{STEM} {word}.{END}")
-        assert whole == [*toy(f"\n{STEM}"), token, *answer.tail], "training sees exactly these tokens"
+        assert tail == 2
+        assert whole == [*toy(f"\n{STEM}"), token, *toy(f".{END}")], "training sees exactly these tokens"

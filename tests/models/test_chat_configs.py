@@ -11,10 +11,9 @@ from PIL import Image
 from tiny_models import TINY, make
 from transformers.utils import logging as transformers_logging
 
-from q_align.config.schema import resolve
+from q_align.config.resolve import resolve_config
 from q_align.models.backbone import Backbone
-from q_align.models.hub import builtin_card, hub_id
-from q_align.models.predict import predict
+from q_align.models.catalog import builtin_card, hub_id
 from q_align.tasks import TASKS
 from q_align.types import Turn
 
@@ -28,12 +27,12 @@ FULL = [path for path in CONFIGS if path.name != "lora.yaml"]
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_configurations_resolve_full_and_with_adapters(path: Path) -> None:
-    full = resolve([path])
+    full = resolve_config([path])
     assert not full.model.lora.enabled
     assert hub_id(full.model.path) == full.model.path
     assert full.media.max_pixels, "a budget, or one large photograph fills the memory"
     assert full.train.batch_size * full.train.accumulate == 16, "the same updates for every size"
-    lora = resolve([path, path.with_name("lora.yaml")])
+    lora = resolve_config([path, path.with_name("lora.yaml")])
     assert lora.model.lora.enabled
     assert lora.model.path == full.model.path
     assert lora.train.lr == 10 * full.train.lr
@@ -62,7 +61,7 @@ def test_published_checkpoints_are_asked_as_they_were_trained(name: str, tmp_pat
         "<|im_start|>assistant\n<think>\n\n</think>\n\nThe quality of the image is"
     )
     with torch.no_grad():
-        found = predict(backbone.model, inputs, backbone.encoder.level_ids, backbone.encoder.tail)
+        found = backbone.readout.read(backbone.model, inputs)
     assert torch.isfinite(found.level_logp).all()
     # the plain template of the family comes to the same prompt
     plain = Backbone.from_pretrained(folder, card=dataclasses.replace(card, prompt=""))

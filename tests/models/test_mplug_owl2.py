@@ -19,12 +19,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from q_align.errors import CheckpointError, LevelTokenError
 from q_align.models.backbone import Backbone
-from q_align.models.encoder import IGNORE
 from q_align.models.mplug_owl2.configuration import IMAGE_TOKEN
 from q_align.models.mplug_owl2.encoder import OwlEncoder
 from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
 from q_align.models.mplug_owl2.route import find_route
-from q_align.models.predict import predict
+from q_align.readout.encoder import IGNORE
 from q_align.score.scorer import Scorer
 from q_align.types import Turn
 
@@ -109,8 +108,8 @@ def test_gradient_checkpointing_changes_no_gradient():
     losses = []
     for owl in (plain, saved):
         owl.model.train()
-        batch = owl.encoder([turn(1, level="good"), turn(2, 3, task="vqa", level="bad")])
-        loss = predict(owl.model, batch, owl.encoder.level_ids, owl.encoder.tail).nll.mean()
+        batch = owl.encoder([turn(1, answer="good"), turn(2, 3, task="vqa", answer="bad")])
+        loss = owl.readout.read(owl.model, batch).nll.mean()
         loss.backward()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -123,8 +122,8 @@ def test_one_step_moves_every_parameter():
     owl = tiny()
     before = {name: value.detach().clone() for name, value in owl.model.named_parameters()}
     optimizer = torch.optim.SGD(owl.model.parameters(), lr=1.0)
-    batch = owl.encoder([turn(1, level="good"), turn(2, level="bad")])
-    predict(owl.model, batch, owl.encoder.level_ids, owl.encoder.tail).nll.sum().backward()
+    batch = owl.encoder([turn(1, answer="good"), turn(2, answer="bad")])
+    owl.readout.read(owl.model, batch).nll.sum().backward()
     optimizer.step()
     still = [name for name, value in owl.model.named_parameters() if torch.equal(value, before[name])]
     # a constant added to all keys of a softmax changes nothing, and nothing reads visual tokens after the last layer
@@ -136,7 +135,7 @@ def test_saved_and_loaded_again_is_the_same(owl, folder):
     other = Backbone.from_pretrained(folder)
     assert torch.equal(logits(other, MIXED), logits(owl, MIXED))
     assert other.card == owl.card
-    assert other.encoder.level_ids == owl.encoder.level_ids
+    assert other.readout.level_ids == owl.readout.level_ids
 
 
 def test_auto_classes_know_it(folder):
@@ -234,10 +233,10 @@ def test_the_scoring_prompt_is_a_prefix_of_the_training_text(owl):
             training, supervised = owl.encoder.text_ids(*_texts(task), word, frames=2)
             assert answer == []
             assert training[: len(scoring)] == scoring
-            assert training[-1 - owl.encoder.tail] == owl.encoder.level_ids[CARD.levels.words.index(word)]
+            assert training[-1 - owl.readout.tail] == owl.readout.level_ids[CARD.levels.words.index(word)]
             assert training[-len(supervised) :] == supervised
-    batch = owl.encoder([turn(1, level="good"), turn(2, 3, level="bad")])
-    assert (batch["answer"] != IGNORE).sum(-1).min() > owl.encoder.tail + 1  # the stem is supervised too
+    batch = owl.encoder([turn(1, answer="good"), turn(2, 3, answer="bad")])
+    assert (batch["answer"] != IGNORE).sum(-1).min() > owl.readout.tail + 1  # the stem is supervised too
     assert (batch["input_ids"] == IMAGE_TOKEN).sum(-1).tolist() == [4, 8]
     assert batch["pixel_values"].shape == (3, 3, 28, 28)
 
@@ -254,7 +253,7 @@ def test_the_encoder_travels_to_workers(owl):
 
 def test_words_of_several_tokens_are_refused():
     with pytest.raises(LevelTokenError, match=r"'splendid'.*levels.words"):
-        OwlEncoder(tokenizer(), ("splendid", "bad"), ("The quality of the image is",), 4)
+        OwlEncoder(tokenizer(), 4).level_tokens(("splendid", "bad"), "The quality of the image is")
 
 
 def test_a_wrong_number_of_visual_tokens_is_an_error(owl):

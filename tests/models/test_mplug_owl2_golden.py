@@ -17,7 +17,6 @@ from q_align.media import open_frames
 from q_align.models.backbone import Backbone
 from q_align.models.mplug_owl2 import build_encoder
 from q_align.models.mplug_owl2.configuration import IMAGE_TOKEN
-from q_align.models.predict import predict
 from q_align.types import MediaSpec, Turn
 
 pytest.importorskip("sentencepiece")
@@ -67,13 +66,13 @@ def layout(text: str) -> tuple[str, str, str]:
 
 def with_prompt(owl: Backbone, golden: Path, template: str) -> Backbone:
     card = dataclasses.replace(owl.card, prompt=template)
-    return Backbone(owl.model, build_encoder(golden / "ckpt", card, owl.model.config), card)
+    return Backbone.join(owl.model, build_encoder(golden / "ckpt", card, owl.model.config), card)
 
 
 def level_logits(owl: Backbone, turns: list[Turn]) -> np.ndarray:
     with torch.no_grad():
         logits = owl.model(**owl.encoder(turns), logits_to_keep=1).logits
-    return logits[:, -1, list(owl.encoder.level_ids)].numpy()
+    return logits[:, -1, list(owl.readout.level_ids)].numpy()
 
 
 def expanded(ids: list[int], tokens: int) -> list[int]:
@@ -83,8 +82,8 @@ def expanded(ids: list[int], tokens: int) -> list[int]:
 
 
 def test_level_tokens(owl, numbers):
-    assert list(owl.encoder.level_ids) == numbers["level_ids"]
-    assert owl.encoder.tail == 2
+    assert list(owl.readout.level_ids) == numbers["level_ids"]
+    assert owl.readout.tail == 2
 
 
 def test_pixels_are_bit_identical(owl, golden, numbers, arrays):
@@ -201,7 +200,7 @@ def training_turns(golden: Path, samples: list[dict]) -> list[Turn]:
 
 
 def loss_of(owl: Backbone, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    prediction = predict(owl.model, batch, owl.encoder.level_ids, owl.encoder.tail)
+    prediction = owl.readout.read(owl.model, batch)
     return prediction.nll.sum() / prediction.tokens.sum()
 
 

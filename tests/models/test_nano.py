@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +14,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer
 
 from q_align.errors import CheckpointError, LevelTokenError
 from q_align.levels import LevelScheme
+from q_align.models import nano as package
 from q_align.models.backbone import Backbone
-from q_align.models.card import ModelCard
-from q_align.models.encoder import IGNORE
 from q_align.models.nano import build
-from q_align.models.nano.encoder import PROMPT, NanoEncoder
-from q_align.models.nano.tiles import NATIVE, cut, layout
+from q_align.models.nano.encoder import NanoEncoder
+from q_align.models.nano.tiles import NATIVE, grid_shape, split_into_tiles
 from q_align.models.nano.tokenizer import make_tokenizer
-from q_align.models.predict import predict
+from q_align.readout import LevelWords
+from q_align.readout.encoder import IGNORE
 from q_align.tasks import TASKS
 from q_align.types import Turn
 
@@ -31,14 +35,14 @@ def picture(width, height, seed=0):
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def turn(*frames, task="iqa", level=None, question=None):
+def turn(*frames, task="iqa", answer=None, question=None):
     about = TASKS[task]
-    return Turn(list(frames), question or about.question, about.stem, level, video=task == "vqa")
+    return Turn(list(frames), question or about.question, about.stem, answer, video=task == "vqa")
 
 
 def logp(backbone, turns):
     with torch.inference_mode():
-        return predict(backbone.model, backbone.encoder(turns), backbone.encoder.level_ids, backbone.encoder.tail)
+        return backbone.readout.read(backbone.model, backbone.encoder(turns))
 
 
 RAGGED = [
@@ -75,11 +79,11 @@ def test_scoring_prompt_is_a_prefix_of_the_training_prompt(nano, task):
     frame = picture(50, 40)
     asked = nano.encoder([turn(frame, task=task)])["input_ids"][0].tolist()
     for number, word in enumerate(nano.card.levels.words):
-        taught = nano.encoder([turn(frame, task=task, level=word)])
+        taught = nano.encoder([turn(frame, task=task, answer=word)])
         ids = taught["input_ids"][0].tolist()
         assert ids[: len(asked)] == asked
-        assert ids[len(asked)] == nano.encoder.level_ids[number]
-        assert len(ids) == len(asked) + 1 + nano.encoder.tail
+        assert ids[len(asked)] == nano.readout.level_ids[number]
+        assert len(ids) == len(asked) + 1 + nano.readout.tail
         answer = taught["answer"][0].tolist()
         assert answer == ids[-len(answer) :]
 
@@ -106,7 +110,7 @@ def test_every_parameter_gets_a_gradient():
     backbone = build(seed=1)
     backbone.model.train()
     taught = [Turn(t.frames, t.question, t.stem, "good") for t in RAGGED]
-    predict(backbone.model, backbone.encoder(taught), backbone.encoder.level_ids, 2).nll.sum().backward()
+    backbone.readout.read(backbone.model, backbone.encoder(taught)).nll.sum().backward()
     still = [n for n, p in backbone.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
 
@@ -126,7 +130,7 @@ def test_a_network_without_tones_is_one_of_before(nano, tmp_path):
 def test_pixels_get_a_gradient(nano):
     batch = nano.encoder([RAGGED[0]])
     pixels = (batch["pixel_values"].float() / 255).requires_grad_()
-    out = predict(nano.model, {**batch, "pixel_values": pixels}, nano.encoder.level_ids, 2).level_logp
+    out = nano.readout.read(nano.model, {**batch, "pixel_values": pixels}).level_logp
     torch.testing.assert_close(out, logp(nano, RAGGED[:1]).level_logp, atol=1e-5, rtol=0)
     out.sum().backward()
     assert pixels.grad.abs().sum() > 0
@@ -139,8 +143,8 @@ def test_gradient_checkpointing_changes_no_gradient():
         if checkpointing:
             backbone.model.gradient_checkpointing_enable()
         backbone.model.train()
-        batch = backbone.encoder([turn(picture(64, 64), level="bad")])
-        predict(backbone.model, batch, backbone.encoder.level_ids, 2).nll.sum().backward()
+        batch = backbone.encoder([turn(picture(64, 64), answer="bad")])
+        backbone.readout.read(backbone.model, batch).nll.sum().backward()
         grads.append(backbone.model.decoder.layers[0].attention.q_proj.weight.grad)
     torch.testing.assert_close(grads[0], grads[1])
 
@@ -199,22 +203,38 @@ def test_encoder_travels_to_workers(nano):
 
 
 def test_mixed_batches_are_refused(nano):
-    with pytest.raises(ValueError, match="all for training"):
-        nano.encoder([turn(picture(9, 9)), turn(picture(9, 9), level="good")])
+    with pytest.raises(AssertionError, match="all for training"):
+        nano.encoder([turn(picture(9, 9)), turn(picture(9, 9), answer="good")])
 
 
 @pytest.mark.parametrize("words", [("perfect", "okay", "awful"), ("5", "4", "3", "2", "1"), ("100", "50", "0")])
 def test_other_level_words(words):
     scheme = LevelScheme(words, tuple(range(len(words), 0, -1)))
-    card = ModelCard("nano", levels=scheme, tasks=tuple(TASKS), prompt=PROMPT)
-    encoder = NanoEncoder(make_tokenizer(), card, tile=224, tokens=4)
-    assert len(set(encoder.level_ids)) == len(words)
+    encoder = NanoEncoder(make_tokenizer(), tile=224, tokens=4)
+    readout = LevelWords(scheme, encoder, tuple(task.stem for _, task in TASKS.items()))
+    assert len(set(readout.level_ids)) == len(words)
 
 
 def test_a_level_word_of_several_tokens_is_refused():
-    card = ModelCard("nano", levels=LevelScheme(("splendiferous", "bad"), (2, 1)), prompt=PROMPT)
     with pytest.raises(LevelTokenError, match="splendiferous"):
-        NanoEncoder(make_tokenizer(), card, tile=224, tokens=4)
+        NanoEncoder(make_tokenizer(), tile=224, tokens=4).level_tokens(("splendiferous", "bad"), "It is")
+
+
+def test_a_new_task_moves_no_token(nano):
+    """Ids are rows of every checkpoint's embedding: a task with words of its own must not move one."""
+    code = """
+from q_align.models.nano.tokenizer import make_tokenizer
+from q_align.tasks import TASKS, Task
+asked = "How sharp is this portrait, dear?"
+TASKS.register("portrait", Task("portrait", "image", (asked,), "The likeness of the portrait is"))
+tokenizer = make_tokenizer()
+assert tokenizer.decode(tokenizer.encode(asked).ids) == asked
+print(tokenizer.to_str(), end="")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    packaged = Tokenizer.from_file(str(Path(package.__file__).parent / "weights" / "tokenizer.json"))
+    assert done.stdout == packaged.to_str() == make_tokenizer().to_str()
+    assert build(seed=0).model.config.vocab_size == nano.model.config.vocab_size == 974
 
 
 @given(st.text(max_size=60))
@@ -233,9 +253,9 @@ def test_any_text_is_encoded_without_loss(text):
 @settings(max_examples=60, deadline=None)
 def test_tiles_lie_inside_and_are_few(width, height, native):
     side = 224
-    columns, rows = layout(width / side, height / side, native)
+    columns, rows = grid_shape(width / side, height / side, native)
     assert 1 <= columns * rows <= native
-    tiles = cut(Image.new("RGB", (width, height)), side, native=native)
+    tiles = split_into_tiles(Image.new("RGB", (width, height)), side, native=native)
     assert len(tiles) <= native + 5
     for tile in tiles:
         assert 1 <= tile.pixels.shape[0] <= side and 1 <= tile.pixels.shape[1] <= side
@@ -244,14 +264,14 @@ def test_tiles_lie_inside_and_are_few(width, height, native):
 
 def test_small_frames_are_seen_whole_and_large_ones_at_native_scale():
     small = picture(100, 60)
-    (tile,) = cut(small, 224)
+    (tile,) = split_into_tiles(small, 224)
     assert np.array_equal(tile.pixels, np.asarray(small))
     large = picture(448, 448)
-    tiles = cut(large, 224)
+    tiles = split_into_tiles(large, 224)
     assert len(tiles) == 4
     assert np.array_equal(tiles[0].pixels, np.asarray(large)[:224, :224])
     assert np.array_equal(tiles[3].pixels, np.asarray(large)[224:, 224:])
-    assert len(cut(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
+    assert len(split_into_tiles(Image.new("RGB", (4000, 3000)), 224)) == NATIVE + 4 + 1
 
 
 def test_half_precision_weights_load(nano, tmp_path):
@@ -259,18 +279,18 @@ def test_half_precision_weights_load(nano, tmp_path):
     for bare in (False, True):
         model = Backbone.from_pretrained(tmp_path, dtype="bfloat16", bare=bare).model
         assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-        out = predict(model, nano.encoder(RAGGED[:2]), nano.encoder.level_ids, 2).level_logp
+        out = nano.readout.read(model, nano.encoder(RAGGED[:2])).level_logp
         assert out.dtype == torch.float32 and torch.isfinite(out).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(448, 448), (480, 320), (320, 320), (225, 100), (890, 670), (333, 517)])
 def test_tiles_cover_a_frame_and_hardly_overlap(width: int, height: int) -> None:
-    from q_align.models.nano.tiles import GRID, cut
+    from q_align.models.nano.tiles import GRID, split_into_tiles
 
     seen = np.zeros((height, width), int)
     marked = np.arange(width * height, dtype=np.uint32).reshape(height, width)
     frame = Image.fromarray(np.stack([marked % 251, marked // 251 % 251, marked // 63001], -1).astype(np.uint8))
-    for tile in cut(frame, 224):
+    for tile in split_into_tiles(frame, 224):
         first = tile.pixels[0, 0].astype(int)
         top, left = divmod(int(first[0] + 251 * first[1] + 63001 * first[2]), width)
         high, wide = tile.pixels.shape[:2]

@@ -35,9 +35,9 @@ def test_the_package_holds_them_in_half_precision():
 def test_scores_fall_along_ladders_of_unseen_photographs(scorer, name):
     pytest.importorskip("skimage")
     from q_align.synthetic.distort import distort
-    from q_align.synthetic.photos import piece
+    from q_align.synthetic.photos import photo_crop
 
-    picture = piece(np.random.default_rng(11), 224, "coffee")
+    picture = photo_crop(np.random.default_rng(11), 224, "coffee")
     rungs = [scorer.score(Image.fromarray(distort(picture, name, s, seed=1))).value for s in (0.1, 0.5, 0.9)]
     assert rungs[0] > rungs[1] > rungs[2]
 

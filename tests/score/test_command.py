@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,9 @@ import pytest
 from PIL import Image
 
 from q_align.cli.main import main
+from q_align.errors import ConfigError
 from q_align.models.backbone import Backbone
+from q_align.score.score_files import ScoringJob, TableRows, score_table
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +170,7 @@ def test_a_damaged_shard_loses_no_row_silently(score: Callable[[list[str]], int]
         (["ok.png", "--output", "a.xlsx"], ".xlsx"),
         (["ok.png", "--resume"], "--output"),
         (["ok.png", "--json", "--columns", "valeu"], "unknown columns valeu"),
-        (["ok.png", "--columns", "id"], "--columns goes with --output or --json"),
+        (["ok.png", "--columns", "id"], "--columns needs --output or --json"),
         (["ok.png", "--json", "--columns", "id", "--top", "1"], "needs value"),
         (["ok.png", "--columns", "id", "--task", "iqa,iaa"], "needs task"),
         (["ok.png", "--columns", "id", "--output", "a.jsonl", "--resume", "--retry"], "needs error"),
@@ -239,7 +245,7 @@ def test_keeping_the_good_ones(
     capsys.readouterr()
     kept = str(tmp_path / "keptFalse")
     assert score([str(seven), "--output", str(out), "--resume", "--top", "1", "--keep", kept]) == 1
-    assert "keptFalse: files that were there already and are not among those kept now: 1" in capsys.readouterr().err
+    assert "keptFalse: other files that were there before: 1" in capsys.readouterr().err
     score([str(seven), "--output", str(out), "--resume", "--top", "2", "--keep", str(tmp_path / "kept.txt")])
     assert (tmp_path / "kept.txt").read_text().split() == best
     assert score([str(tmp_path / "kept.txt")]) == 0
@@ -364,6 +370,138 @@ def test_one_histogram_for_each_task(
     assert "one task" in capsys.readouterr().err
 
 
+def test_questions_of_a_list_become_a_column(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    """One image under two questions is two rows, and a resumed run knows both."""
+    (seven / "list.csv").write_text(
+        "path,question\nok0.png,Is it sharp?\nok0.png,Is it dark?\nok1.png,\nok0.png,Is it dark?\n"
+    )
+    for kind in ("s.csv", "s.jsonl", "s.parquet", "s"):
+        out = tmp_path / kind
+        for more in ([], ["--resume"], ["--resume", "--retry"]):
+            assert score([str(seven / "list.csv"), "--output", str(out), *more]) == 0
+            found = list(csv.DictReader(out.open())) if kind == "s.csv" else rows(out)
+            assert [(row["id"], row["question"] or None) for row in found] == [
+                ("ok0.png", "Is it sharp?"),
+                ("ok0.png", "Is it dark?"),
+                ("ok1.png", None),
+            ]
+    assert score([str(seven / "ok0.png"), "--output", str(tmp_path / "plain.jsonl")]) == 0
+    assert "question" not in rows(tmp_path / "plain.jsonl")[0], "only where items have their own"
+
+
+def test_a_table_without_a_column_for_questions_is_refused(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (seven / "list.csv").write_text("path,question\nok0.png,Is it sharp?\n")
+    words = [str(seven / "list.csv"), "--output", str(tmp_path / "s.csv"), "--columns", "id,value"]
+    assert score(words) == 1
+    assert "add question to --columns (id,value,question)" in capsys.readouterr().err
+
+
+def test_scores_do_not_go_among_the_images(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(seven.rglob("*"))
+    (tmp_path / "nested" / "a").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "nested" / "a" / "1.png")
+    for media, output in ((seven, seven), (seven / "ok*.png", seven), (tmp_path / "nested", tmp_path / "nested")):
+        assert score([str(media), "--output", str(output)]) == 1
+        assert "folder of images or videos" in capsys.readouterr().err
+    assert sorted(seven.rglob("*")) == before
+    assert score([str(seven / "ok0.png"), "--output", str(seven / "scores")]) == 0, "a folder of its own"
+
+
+@pytest.mark.parametrize(("top", "count"), [("2", 2), ("50%", 2), ("51%", 3), ("0.1%", 1), ("100%", 4), ("9", 4)])
+def test_the_best_share(
+    score: Callable[[list[str]], int], seven: Path, capsys: pytest.CaptureFixture[str], top: str, count: int
+) -> None:
+    score([str(seven)])
+    best = sorted((float(line.split()[0]) for line in capsys.readouterr().out.splitlines()), reverse=True)
+    score([str(seven), "--top", top])  # of the four that have a score
+    assert [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()] == best[:count]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "code"), [("0", 1), ("2", 1), ("3", 0), ("42%", 1), ("43%", 0), ("100%", 0)]
+)  # 3 of 7 fail: 42.9%
+def test_some_failures_can_be_allowed(score: Callable[[list[str]], int], seven: Path, allowed: str, code: int) -> None:
+    assert score([str(seven), "--max-failed", allowed]) == code
+
+
+def test_wrong_limits_of_failures(score: Callable[[list[str]], int], seven: Path) -> None:
+    for wrong in ("-1", "x", "101%"):
+        assert score([str(seven), "--max-failed", wrong]) == 1
+
+
+def test_another_scale_is_named_and_has_no_level_word(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(seven / "ok0.png")]
+    assert score(words) == 0
+    value, level, _, _ = capsys.readouterr().out.split()
+    assert score([*words, "--scale", "percent"]) == 0
+    out = capsys.readouterr().out
+    assert level not in out and out.split()[1] == "percent"
+    assert float(out.split()[0]) == pytest.approx((float(value) - 1) * 25, abs=0.02)
+    for kind in ("s.jsonl", "s.parquet"):
+        assert score([*words, "--scale", "percent", "--output", str(tmp_path / kind)]) == 0
+        assert rows(tmp_path / kind)[0]["scale"] == "percent"
+    assert score([*words, "--output", str(tmp_path / "level.jsonl")]) == 0
+    assert "scale" not in rows(tmp_path / "level.jsonl")[0]
+
+
+def test_the_note_holds_the_dtype_that_was_chosen(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(seven / "ok0.png"), "--output", str(tmp_path / "s.csv")]
+    assert score([*words, "--device", "cpu"]) == 0
+    assert json.loads((tmp_path / ".s.csv_run.json").read_text())["dtype"] == "float32"
+    assert score([*words, "--resume", "--device", "cpu", "--dtype", "float32"]) == 0, "the same, asked for by name"
+    assert score([*words, "--resume", "--device", "cpu", "--dtype", "bfloat16"]) == 1
+    assert "was scored with dtype 'float32', not 'bfloat16'" in capsys.readouterr().err
+
+
+def test_from_python(model: str, seven: Path, tmp_path: Path) -> None:
+    """What the command does, as a function."""
+    job = ScoringJob([str(seven)], tmp_path / "s.jsonl", model=model, loading={"device": "cpu"})
+    seen: list[str] = []
+    summary = score_table(job, on_score=lambda score: seen.append(score.id))
+    assert (summary.n, summary.failed, len(seen)) == (7, 3, 7)
+    assert [row["id"] for row in TableRows(tmp_path / "s.jsonl")] == seen
+    with pytest.raises(ConfigError, match="already contains scores"):
+        score_table(job)
+    again = score_table(replace(job, resume=True, retry=True), on_score=lambda score: seen.append(score.id))
+    assert (again.n, again.before, len(seen)) == (7, 4, 10)
+    with pytest.raises(ConfigError, match="nowhere to write"):
+        score_table(replace(job, output=None))
+
+
+@pytest.mark.slow
+def test_a_progress_bar_on_a_terminal(model: str, seven: Path, tmp_path: Path) -> None:
+    """Done, all, rate and failures; rows of an earlier run do not count for the rate."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+
+    def run(*words: str) -> str:
+        parent, child = pty.openpty()
+        termios.tcsetwinsize(child, (24, 200)) if hasattr(termios, "tcsetwinsize") else pytest.skip("Python 3.10")
+        command = [sys.executable, "-m", "q_align", "score", str(seven), "--output", str(tmp_path / "s.csv")]
+        process = subprocess.Popen([*command, "--model", model, *words], stderr=child, stdout=subprocess.DEVNULL)
+        os.close(child)
+        text = b""
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(parent, 4096):
+                text += piece
+        os.close(parent)
+        process.wait()
+        return text.decode()
+
+    shown = run()
+    assert "7/7" in shown and "row/s" in shown and "failed=3" in shown
+    lines = (tmp_path / "s.csv").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "s.csv").write_text("".join(lines[:6]), "utf-8")
+    assert "5/7" in run("--resume")
+
+
 def test_frames_of_a_video(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
     pytest.importorskip("av")
     sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
@@ -397,12 +535,12 @@ def test_names_from_the_standard_input(
     assert [row["error"] is None for row in got] == [True, True, False]
 
 
-@pytest.mark.parametrize("top", ["0", "-3"])
+@pytest.mark.parametrize("top", ["0", "-3", "0%", "101%", "ten", "10 %%"])
 def test_the_best_none_is_refused(
     score: Callable[[list[str]], int], seven: Path, capsys: pytest.CaptureFixture[str], top: str
 ) -> None:
     assert score([str(seven), "--top", top]) == 1
-    assert "--top keeps the K best" in capsys.readouterr().err
+    assert "--top takes a number of at least 1 or a percentage" in capsys.readouterr().err
 
 
 def test_a_link_to_nothing_is_not_written_through(

@@ -31,7 +31,6 @@ def encode(turns: Sequence[Turn]) -> dict[str, Tensor]:
 
 
 def engine(**settings: object) -> Engine:
-    encode.level_ids, encode.tail = (0, 1), 2  # type: ignore[attr-defined]
     return Engine(encode, lambda batch: lambda: batch["x"], **settings)  # type: ignore[arg-type]
 
 
@@ -172,15 +171,6 @@ def test_a_fault_of_the_model_is_not_hidden_in_rows() -> None:
             made.forward = forward  # type: ignore[assignment]
             with pytest.raises(RuntimeError, match="do not fit"):
                 list(made.run(range(5), lambda i: Loaded(i, [size_turn(20)])))
-
-
-def test_threads_of_torch_are_as_before() -> None:
-    before = torch.get_num_threads()
-    stream = engine(workers=2, parallel=True).run(range(50), load)
-    next(stream)
-    assert torch.get_num_threads() == 1
-    list(stream)
-    assert torch.get_num_threads() == before
 
 
 @settings(max_examples=40, deadline=None)

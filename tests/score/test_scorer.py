@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
 import random
 from pathlib import Path
@@ -12,12 +14,10 @@ import torch
 from PIL import Image
 
 from q_align.errors import ConfigError, MediaError
-from q_align.losses.base import Prediction
 from q_align.media import Limits
 from q_align.models.backbone import Backbone
-from q_align.models.predict import predict
+from q_align.readout.base import score_levels
 from q_align.score.compat import QAlignScorer
-from q_align.score.result import to_score
 from q_align.score.scorer import Scorer
 from q_align.types import Item, Score, Turn
 
@@ -48,7 +48,7 @@ def reference(nano: Backbone, pictures: list[Path]) -> dict[str, float]:
         frames = [Image.open(path).convert("RGB")]
         batch = nano.encoder([Turn(frames, nano.card.question("iqa"), nano.card.stem("iqa"))])
         with torch.inference_mode():
-            probs = predict(nano.model.eval(), batch, nano.encoder.level_ids, nano.encoder.tail).probs[0]
+            probs = nano.readout.read(nano.model.eval(), batch).probs[0]
         out[str(path)] = float((probs * torch.tensor(nano.card.levels.values)).sum())
     return out
 
@@ -71,9 +71,7 @@ def test_twice_the_same_to_the_last_bit(nano: Backbone, pictures: list[Path]) ->
 
 def test_half_precision_stays_near(nano: Backbone, pictures: list[Path], reference: dict[str, float]) -> None:
     """bfloat16 keeps 8 bits of a number; the tolerance that docs/scoring.md states."""
-    import copy
-
-    half = Backbone(copy.deepcopy(nano.model).to(torch.bfloat16), nano.encoder, nano.card)
+    half = dataclasses.replace(nano, model=copy.deepcopy(nano.model).to(torch.bfloat16))
     for batch_size in (1, 5):
         got = values(Scorer(half, device="cpu", batch_size=batch_size, workers=0).stream(pictures, "iqa"))
         assert got == pytest.approx(reference, abs=0.05)
@@ -88,11 +86,11 @@ def test_score_is_stream_with_one_item(nano: Backbone, pictures: list[Path]) -> 
 
 def test_fields_follow_from_the_level_log_probabilities(nano: Backbone) -> None:
     logp = torch.tensor([0.1, 0.2, 0.05, 0.1, 0.05]).log()
-    score = to_score("a", logp, nano.card.levels)
+    score = score_levels("a", logp, nano.card.levels)
     assert score.probs == pytest.approx([0.2, 0.4, 0.1, 0.2, 0.1])
     assert score.value == pytest.approx(3.4) and score.mass == pytest.approx(0.5) and score.level == "good"
     assert score.std == pytest.approx(np.sqrt(0.2 * 25 + 0.4 * 16 + 0.1 * 9 + 0.2 * 4 + 0.1 - 3.4**2))
-    assert "finite" in (to_score("a", torch.full((5,), torch.nan), nano.card.levels).error or "")
+    assert "finite" in (score_levels("a", torch.full((5,), torch.nan), nano.card.levels).error or "")
 
 
 def test_every_kind_of_medium(nano: Backbone, pictures: list[Path]) -> None:
@@ -142,15 +140,10 @@ def test_failures_are_rows_in_place(nano: Backbone, pictures: list[Path], tmp_pa
         Scorer(nano, device="cpu").score("absent.png")
 
 
-def test_a_model_without_a_number_is_a_failure_too(
-    nano: Backbone, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nothing(*args: object) -> Prediction:
-        found = predict(*args)  # type: ignore[arg-type]
-        return Prediction(found.level_logp * torch.nan)
-
-    monkeypatch.setattr("q_align.score.forward.predict", nothing)
-    scorer = Scorer(nano, device="cpu", workers=0)
+def test_a_model_without_a_number_is_a_failure_too(nano: Backbone, pictures: list[Path]) -> None:
+    broken = copy.deepcopy(nano.model)
+    torch.nn.init.constant_(broken.lm_head.weight, torch.nan)
+    scorer = Scorer(dataclasses.replace(nano, model=broken), device="cpu", workers=0)
     (row,) = scorer.stream(pictures[:1])
     assert row.value is None and row.error == "the model gives no finite number for it"
     for fails in (lambda: scorer.score(pictures[0]), lambda: QAlignScorer(scorer=scorer)([Image.new("RGB", (9, 9))])):
@@ -183,7 +176,7 @@ def test_a_task_that_was_not_trained_is_said_once(
 
     module._said.clear()
     card = replace(nano.card, tasks=("iqa",))
-    scorer = Scorer(Backbone(nano.model, nano.encoder, card), device="cpu")
+    scorer = Scorer(Backbone.join(nano.model, nano.encoder, card), device="cpu")
     list(scorer.stream(pictures[:4], "iaa"))
     list(scorer.stream(pictures[:4], "iqa"))
     assert [r.message for r in caplog.records if "trained for" in r.message] == [

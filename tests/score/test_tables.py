@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from q_align.errors import ConfigError
 from q_align.score.digest_set import DigestSet
-from q_align.score.output_table import COLUMNS, forget_errors, open_table
-from q_align.score.shards import Shards, halfway, parts_of, shards_of
+from q_align.score.output_table import COLUMNS, drop_failed_rows, open_table
+from q_align.score.shards import Shards, list_shards, parts_of, rename_stages
 from q_align.types import Score
 
 NAMES = ["plain.jpg", "späce, comma.png", 'quo"te.jpg', "new\nline.jpg", "𝔘nicode 片.png", "\\udcff.jpg"]
@@ -33,7 +33,7 @@ def fill(path: Path, names: list[str], **options: object) -> None:
 
 
 def ids(path: Path) -> list[str]:
-    table = open_table(path, resume=True)
+    table = open_table(path, resume=True, columns=None)
     found = [row["id"] for row in table.rows()]
     table.close()
     return found
@@ -65,6 +65,38 @@ def test_what_the_files_hold(tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == NAMES and {line["value"] for line in lines} == {"3.25"}
 
 
+LEVELS = ("excellent", "good", "fair", "poor", "bad")
+
+
+def test_a_csv_has_a_column_for_each_level(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    for names in (NAMES[:3], NAMES[3:]):
+        fill(path, names, levels=LEVELS, resume=True)
+    failed = open_table(path, levels=LEVELS, resume=True)
+    failed.write(Score("failed", error="no such file").row())
+    failed.close()
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0])[:9] == ["id", "value", "level", *(f"p_{word}" for word in LEVELS), "std"]
+    for line in lines[:-1]:
+        assert [float(line[f"p_{word}"]) for word in LEVELS] == [0.1, 0.2, 0.4, 0.2, 0.1]
+    assert [line["id"] for line in lines] == [*NAMES, "failed"] and {lines[-1][f"p_{word}"] for word in LEVELS} == {""}
+    before = path.read_bytes()
+    assert drop_failed_rows(path) == 1
+    assert path.read_bytes() == before[: before.rindex(b"failed")], "all other rows as they were"
+
+
+def test_a_csv_is_resumed_with_its_own_columns_only(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    fill(path, NAMES[:2], columns=("id", "value"))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="has the columns id,value, not id,value,error"):
+        open_table(path, columns=("id", "value", "error"), resume=True)
+    assert path.read_bytes() == before
+    fill(path, NAMES[2:], columns=("id", "value"), resume=True)
+    assert ids(path) == NAMES
+
+
 def test_columns(tmp_path: Path) -> None:
     for kind in KINDS:
         fill(tmp_path / kind, NAMES, columns=("id", "value"))
@@ -92,7 +124,7 @@ def test_shards_are_cut_by_rows_and_numbered_on(tmp_path: Path) -> None:
         for i in range(start, start + 5):
             table.write(score(str(i)).row())
         table.close()
-    assert [p.name for p in shards_of(tmp_path)] == [f"part-{i:06d}.parquet" for i in range(6)]
+    assert [p.name for p in list_shards(tmp_path)] == [f"part-{i:06d}.parquet" for i in range(6)]
     assert ids(tmp_path) == [str(i) for i in range(10)]
 
 
@@ -101,7 +133,7 @@ def test_what_a_dead_process_was_writing_does_not_count(tmp_path: Path) -> None:
     table.write(score("a").row())
     table.write(score("b").row())
     table.write(score("lost").row())
-    table.lock.close()  # the process dies here
+    table.lock.release()  # the process dies here
     (tmp_path / ".part-000001.tmp").write_bytes(b"half a shard")
     assert ids(tmp_path) == ["a", "b"]
     assert not (tmp_path / ".part-000001.tmp").exists()
@@ -114,8 +146,8 @@ def test_a_single_file_survives_death_while_it_is_put_together(tmp_path: Path, m
     table = open_table(path, resume=True)
     table.write(score("b").row())
     table.flush()  # type: ignore[attr-defined]
-    table.lock.close()  # type: ignore[attr-defined]
-    whole, spent = halfway(path)
+    table.lock.release()  # type: ignore[attr-defined]
+    whole, spent = rename_stages(path)
     merged = tmp_path / "merged.parquet"
     fill(merged, ["a", "b"])
     whole.write_bytes(merged.read_bytes())
@@ -123,7 +155,7 @@ def test_a_single_file_survives_death_while_it_is_put_together(tmp_path: Path, m
         parts_of(path).rename(spent)
     if moment == "after the renames":
         whole.replace(path)
-    assert forget_errors(path) == 0
+    assert drop_failed_rows(path) == 0
     assert ids(path) == ["a", "b"]
 
 
@@ -132,7 +164,7 @@ def test_an_unfinished_single_file_is_not_begun_anew(tmp_path: Path) -> None:
     table = open_table(path)
     table.write(score("a").row())
     table.flush()  # type: ignore[attr-defined]
-    table.lock.close()  # type: ignore[attr-defined]
+    table.lock.release()  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="--resume"):
         open_table(path)
     assert ids(path) == ["a"]

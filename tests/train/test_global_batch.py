@@ -30,9 +30,9 @@ from transformers import TrainerCallback, TrainingArguments
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.label_files import read_labels
 from q_align.data.rated_dataset import RatedDataset
-from q_align.losses import answer_of, get_loss
+from q_align.losses import get_loss
 from q_align.models.backbone import Backbone
-from q_align.models.encoder import IGNORE
+from q_align.readout.encoder import IGNORE
 from q_align.train.trainer import Options, RatingTrainer
 
 tiny, labels, output, batch_size, accumulate = sys.argv[1:]
@@ -68,7 +68,7 @@ for name in ("hard", "fidelity", "plcc", "all"):
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # its statistics are those of one process
             module.eval().train = lambda mode=True, module=module: module
     rows = read_labels(labels, mos_range=(1, 5))
-    data = RatedDataset([rows.select(list(range(8)))], backbone.card, answer_of("hard", backbone.card.levels))
+    data = RatedDataset([rows.select(list(range(8)))], backbone.card, backbone.encoder.opens)
     args = TrainingArguments(
         output_dir=output + ".run",
         max_steps=1,

@@ -11,11 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.cli.main import main
 from q_align.models.backbone import Backbone
-from q_align.models.predict import predict
-from q_align.train.run import run
 from q_align.types import Turn
 
 LORA = {
@@ -32,9 +31,7 @@ def logp(backbone: Backbone) -> torch.Tensor:
     images, card = [Image.fromarray(picture) for picture in pixels], backbone.card
     turns = [Turn([image], card.question("iqa"), card.stem("iqa")) for image in images]
     with torch.inference_mode():
-        return predict(
-            backbone.model.eval(), backbone.encoder(turns), backbone.encoder.level_ids, backbone.encoder.tail
-        ).level_logp
+        return backbone.readout.read(backbone.model.eval(), backbone.encoder(turns)).level_logp
 
 
 @pytest.mark.parametrize("dora", [False, True])

@@ -11,10 +11,9 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.models.backbone import Backbone
-from q_align.models.predict import predict
-from q_align.train.run import run
 from q_align.types import Turn
 
 
@@ -34,7 +33,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert shown.out == ""
     assert "shards" not in shown.err and "Loading weights" not in shown.err and "Warning" not in shown.err
     assert {p.name for p in output.iterdir()} == {
-        *("checkpoints", "tensorboard", "config.yaml", "log_history.json"),
+        *("checkpoints", "tensorboard", "config.yaml", "split.csv", "log_history.json"),
         *("config.json", "model.safetensors", "q_align.json", "tokenizer.json"),
     }
     assert list((output / "tensorboard").iterdir())
@@ -42,7 +41,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     history = json.loads((output / "log_history.json").read_text())
     training = [line for line in history if "loss" in line]
     assert len(training) == 12
-    assert all(line["media_per_s"] > 0 and line["tokens_per_s"] > 0 for line in training)
+    assert all(line["items_per_s"] > 0 and line["tokens_per_s"] > 0 for line in training)
     assert all(0 <= line["data_wait"] <= 1 and line["memory_gb"] > 0 for line in training)
     evaluated = [line for line in history if "eval_srcc" in line]
     assert [line["step"] for line in evaluated] == [3, 6, 9, 12]
@@ -54,7 +53,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     backbone = Backbone.from_pretrained(output)
     turn = Turn([Image.new("RGB", (24, 24))], backbone.card.question("iqa"), backbone.card.stem("iqa"))
     with torch.inference_mode():
-        found = predict(backbone.model, backbone.encoder([turn]), backbone.encoder.level_ids, backbone.encoder.tail)
+        found = backbone.readout.read(backbone.model, backbone.encoder([turn]))
     assert found.level_logp.isfinite().all()
 
 
@@ -78,7 +77,7 @@ def test_the_best_checkpoint_is_published(settle) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, rated: Path) -> Path:
     """An uninterrupted run, with all its checkpoints."""
-    from q_align.config.schema import resolve
+    from q_align.config.resolve import resolve_config
 
     settings = {
         "model.path": tiny,
@@ -94,7 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, rated: Path) -> 
         "train.report_to": [],
     }
     shutil.rmtree(settings["train.output_dir"])
-    return run(resolve([], [word for key, value in settings.items() for word in (f"--{key}", str(value))]))
+    return run(resolve_config([], [word for key, value in settings.items() for word in (f"--{key}", str(value))]))
 
 
 @pytest.mark.parametrize(("step", "workers"), [(2, 0), (6, 0), (10, 0), (8, 2)])

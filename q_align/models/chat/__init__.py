@@ -13,11 +13,14 @@ from typing import Any
 from q_align.errors import CheckpointError, nearest, require
 from q_align.log import log
 from q_align.models.card import ModelCard
-from q_align.models.chat.encoder import ChatEncoder
+from q_align.models.chat.encoder import ChatEncoder, opens
 from q_align.models.chat.processor import load_processor, processor_files
 from q_align.models.chat.prompt import Layout, read_template
+from q_align.models.device import check_attention
 from q_align.models.families import FAMILIES, Family, family_of
-from q_align.models.quantize import check_attention, quantization
+from q_align.models.quantize import quantization
+
+__all__ = ["load", "load_encoder", "opens", "published"]
 
 
 def load(
@@ -33,7 +36,7 @@ def load(
 
     Args:
         path: folder with config.json, weights, tokenizer and processor files.
-        card: what it was taught; an empty `prompt` is filled in from the chat template.
+        card: its prompt layout (empty: the chat template's) and how images and videos are opened.
         dtype: of the weights in memory: "float32", "bfloat16" or "float16".
         attn: "eager", "sdpa" or "flash_attention_2"; None: the model's default.
         device_map: where the layers go: "auto", "cuda", "mps", "cpu", or a map by module name (accelerate).
@@ -41,7 +44,6 @@ def load(
 
     Raises:
         CheckpointError: when the folder is not a model that transformers knows.
-        LevelTokenError: when the level words are not single, distinct tokens.
         ConfigError, MissingExtraError: for options that are unknown or lack their library.
     """
     folder = Path(path)
@@ -63,7 +65,7 @@ def load(
 
 
 def load_encoder(folder: Path, card: ModelCard, family: Family) -> ChatEncoder:
-    """Processor, prompt layout and level tokens of a checkpoint; fills in an empty `card.prompt`."""
+    """Processor and prompt layout of a checkpoint."""
     processor = load_processor(folder, family, card.family)
     tokenizer = processor.tokenizer
     token = getattr(processor, "image_token", None) or "<image>"
@@ -80,24 +82,21 @@ def load_encoder(folder: Path, card: ModelCard, family: Family) -> ChatEncoder:
     bos = tokenizer.bos_token
     if bos and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id and not text.startswith(bos):
         text = bos + text
-    card.prompt = text
     specials = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     last = tokenizer(end, add_special_tokens=False)["input_ids"][:1] if end else []
     end = tokenizer.convert_ids_to_tokens(last[0]) if last and last[0] in specials else tokenizer.eos_token
     layout = Layout(text, frame, end)
-    return ChatEncoder(
-        processor, layout, card.levels.words, card.media, family.chat, end, files=processor_files(folder)
-    )
+    return ChatEncoder(processor, layout, card.media, family.chat, end, files=processor_files(folder))
 
 
 def published(folder: Path) -> ModelCard | None:
-    """The card of a model that was never taught to rate (a start for training), or None where it is no chat model."""
+    """The card of a model that was not fine-tuned for rating (a base for training); None where it is no chat model."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return None
-    return ModelCard(family=kind, tasks=(), about={"remark": "untuned: a start for training; its scores mean little"})
+    return ModelCard(family=kind, tasks=(), about={"remark": "not fine-tuned for rating: a base for training"})
 
 
 def _model(folder: Path, dtype: str, options: dict[str, Any]) -> Any:
@@ -145,8 +144,8 @@ def _known(name: str, folder: Path) -> Family:
 
 def _say_assumed(name: str, encoder: ChatEncoder) -> None:
     log.warning(
-        "%s is not in the table of families; assumed: frames stand as %r, an answer ends with %r, thinking is off with "
-        "enable_thinking=False, tasks do not share a prefix, parts have the usual names",
+        "unknown family %s: assuming image placeholder %r, end-of-turn token %r, enable_thinking=False, no prefix "
+        "sharing between tasks, the usual module names",
         name,
         encoder.layout.frame,
         encoder.end,

@@ -1,8 +1,7 @@
-"""Where a level word stands, in tokens: checked once per stem at the real answer position.
+"""Tokens of stems and level words, checked at the real answer position.
 
 The same word is another token after a space, and some tokenizers merge it with what follows. So nothing is assumed:
 opening, stem, word and full stop are tokenised together, as training sees them, and compared with the scoring prompt.
-Knows a tokenizer as a function from text to ids; no processor, no model.
 """
 
 from __future__ import annotations
@@ -26,28 +25,37 @@ PRAISE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Token ids around a level word.
+class StemTokens:
+    """Token ids of a stem behind the opening.
 
     Attributes:
         drop: tokens at the end of the opening that merge with the stem, and are replaced by it; usually 0.
-        stem: ids of the stem (with what it swallowed of the opening).
-        levels: id of each level word, best first, all different.
-        tail: ids of what follows a level word: the full stop and the end of the turn.
+        ids: ids of the stem (with what it swallowed of the opening).
     """
 
     drop: int
-    stem: tuple[int, ...]
-    levels: tuple[int, ...]
-    tail: tuple[int, ...]
+    ids: tuple[int, ...]
 
 
-def resolve(tokenize: Tokenize, opening: str, stem: str, words: Sequence[str], end: str) -> Answer:
-    """Tokens of `stem`, the level words and what follows them, behind `opening`.
+def stem_tokens(tokenize: Tokenize, opening: str, stem: str) -> StemTokens:
+    """Tokens of `stem` behind `opening`.
 
     Args:
         opening: text up to the stem, without frames.
         stem: "The quality of the image is", with the space that may belong before it.
+    """
+    start, prompt = tokenize(opening), tokenize(opening + stem)
+    same = _common(start, prompt)
+    return StemTokens(len(start) - same, tuple(prompt[same:]))
+
+
+def level_tokens(
+    tokenize: Tokenize, opening: str, stem: str, words: Sequence[str], end: str
+) -> tuple[tuple[int, ...], int]:
+    """Ids of the level words behind `opening` and `stem`, and the number of tokens that follow a word.
+
+    Args:
+        opening, stem: see `stem_tokens`.
         words: level words, best first.
         end: the token that ends the turn.
 
@@ -55,8 +63,7 @@ def resolve(tokenize: Tokenize, opening: str, stem: str, words: Sequence[str], e
         LevelTokenError: when a word is not a single token there, two words share one, or a word changes the tokens
             before or behind it; proposes words that work.
     """
-    start, prompt = tokenize(opening), tokenize(opening + stem)
-    same = _common(start, prompt)
+    prompt = tokenize(opening + stem)
     tail = _tail(tokenize, prompt, opening + stem, words, end)
     levels = [_level(tokenize, prompt, f"{opening}{stem} {word}.{end}", tail) for word in words]
     broken = [word for word, token in zip(words, levels) if token is None]
@@ -67,10 +74,9 @@ def resolve(tokenize: Tokenize, opening: str, stem: str, words: Sequence[str], e
         better = _propose(lambda word: _level(tokenize, prompt, f"{opening}{stem} {word}.{end}", tail), words, broken)
         raise LevelTokenError(
             f"{'; '.join(faults)} after {stem.strip()!r} under this tokenizer; choose words that are single, distinct "
-            f"tokens (levels.words){better}"
+            f"tokens (readout.words){better}"
         )
-    ids = tuple(token for token in levels if token is not None)
-    return Answer(len(start) - same, tuple(prompt[same:]), ids, tuple(tail))
+    return tuple(token for token in levels if token is not None), len(tail)
 
 
 def _level(tokenize: Tokenize, prompt: list[int], text: str, tail: list[int]) -> int | None:

@@ -1,7 +1,7 @@
 """Turns -> inputs of any transformers image-text-to-text model: prompt by its chat template, pixels by its processor.
 
-Left-padded; a scoring sequence ends exactly with the stem, a training sequence with `stem | level . end`, built from
-the same tokens. Frames of a video are pictures one after the other. Knows no model weights, no loss, no data set.
+Left-padded; a scoring sequence ends exactly with the stem, a training sequence with `stem | answer . end`, built from
+the same tokens. Frames of a video are images one after the other.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from q_align.errors import QAlignError
+from q_align.errors import LevelTokenError, QAlignError
 from q_align.media.image import shrink
-from q_align.models.chat.answer import Answer, resolve
+from q_align.models.chat.answer import StemTokens, level_tokens, stem_tokens
 from q_align.models.chat.pixel_budget import boxes, budget
 from q_align.models.chat.prompt import Layout
-from q_align.models.encoder import IGNORE, left_pad
 from q_align.models.families import Chat
-from q_align.tasks import TASKS
+from q_align.readout.encoder import IGNORE, left_pad
+from q_align.readout.shared_prefix import QUESTION
 from q_align.types import MediaSpec, Turn
 
 # Columns with one entry per token, which grow with the answer.
 PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 
 
+def opens(media: MediaSpec) -> MediaSpec:
+    """Whole frames: the encoder scales them, so that there is one resize instead of two, and crops are native."""
+    return replace(media, max_pixels=None)
+
+
 @dataclass
 class ChatEncoder:
-    """See `q_align.models.encoder.Encoder`. Picklable; what it remembers between calls are answers it looked up.
+    """See `q_align.readout.encoder.Encoder`. Picklable; what it remembers between calls are stems it looked up.
 
     Attributes:
-        processor: a transformers processor without a video part (`chat_processor.load_processor`).
+        processor: a transformers processor without a video part (`processor.load_processor`).
         layout: the prompt as text.
-        words: level words, best first.
         media: the pixel budget; frames above it are scaled down here, however they were opened.
         chat: facts of the family.
         end: the token that ends a turn.
@@ -46,33 +50,42 @@ class ChatEncoder:
 
     processor: Any
     layout: Layout
-    words: tuple[str, ...]
     media: MediaSpec
     chat: Chat
     end: str
     files: Mapping[str, str] = field(default_factory=dict)
-    answers: dict[str, Answer] = field(default_factory=dict)
+    stems: dict[str, StemTokens] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.options, self.shrinks = dict(self.chat.images), False
         if self.media.max_pixels is not None:
             settings, self.shrinks = budget(self.processor.image_processor, self.media.max_pixels)
             self.options |= settings
-        first = self.answer(next(iter(TASKS.values())).stem)
-        self.level_ids, self.tail = first.levels, len(first.tail)
         self.shares = self._parts()
+
+    @property
+    def prompt(self) -> str:
+        return self.layout.text
+
+    @property
+    def opens(self) -> MediaSpec:
+        return opens(self.media)
+
+    @property
+    def stores(self) -> MediaSpec | None:
+        return None if self.media.tiles else self.media
 
     def __call__(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
         """See `Encoder.__call__`."""
-        taught = [turn.level is not None for turn in turns]
-        assert all(taught) or not any(taught), "a batch is for training or for scoring"
-        answers = [self.answer(turn.stem) for turn in turns]
-        rows = [list(answer.stem) for answer in answers]
-        if all(taught):
-            for row, answer, turn in zip(rows, answers, turns):
-                row += [answer.levels[self._rank(turn)], *answer.tail]
-        batch = self._close(self.open(turns), rows, [answer.drop for answer in answers])
-        if all(taught):
+        answered = [turn.answer is not None for turn in turns]
+        assert all(answered) or not any(answered), "a batch is for training or for scoring"
+        stems = [self.stem(turn.stem) for turn in turns]
+        rows = [list(stem.ids) for stem in stems]
+        if all(answered):
+            for row, turn in zip(rows, turns):
+                row += self._answer(turn)
+        batch = self._close(self.open(turns), rows, [stem.drop for stem in stems])
+        if all(answered):
             batch["answer"] = left_pad(rows, IGNORE)  # (B, A)
         return batch
 
@@ -100,23 +113,23 @@ class ChatEncoder:
         )
         return {name: value for name, value in batch.items() if name in PER_TOKEN or isinstance(value, Tensor)}
 
-    def share(self, turns: Sequence[Turn], asks: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
-        """Prompts cut behind their frames, for `shared.predict_shared`; only where `shares`.
+    def share(self, turns: Sequence[Turn], questions: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+        """Prompts cut behind their frames (see `q_align.readout.shared_prefix`); only where `shares`.
 
         Args:
-            turns: the media; what they ask is ignored.
-            asks: (question, stem) of each question, the same for all media.
+            turns: the frames; their own questions are ignored.
+            questions: (question, stem) pairs, the same for all turns.
 
         Returns:
-            Model inputs up to the end of the frames, and `ask_0`, `ask_1`, ... (S,): ids of question and stem.
+            Model inputs up to the end of the frames, and `question_0`, ... (S,): ids of each question and its stem.
         """
-        assert self.shares, "frames and question are not looked at apart in this family"
-        batch = self.open([replace(turn, question=asks[0][0], stem=asks[0][1]) for turn in turns])
-        rests = [self._ids(self._behind(question)) for question, _ in asks]
+        assert self.shares, "this family does not encode frames apart from the question"
+        batch = self.open([replace(turn, question=questions[0][0], stem=questions[0][1]) for turn in turns])
+        rests = [self._ids(self._behind(question)) for question, _ in questions]
         prefix = self._close(batch, [[] for _ in turns], [len(rests[0])] * len(turns))
-        for number, (rest, (_, stem)) in enumerate(zip(rests, asks)):
-            answer = self.answer(stem)
-            prefix[f"ask_{number}"] = torch.tensor([*rest[: len(rest) - answer.drop], *answer.stem])
+        for number, (rest, (_, text)) in enumerate(zip(rests, questions)):
+            stem = self.stem(text)
+            prefix[f"{QUESTION}{number}"] = torch.tensor([*rest[: len(rest) - stem.drop], *stem.ids])
         return prefix
 
     def _parts(self) -> bool:
@@ -149,16 +162,15 @@ class ChatEncoder:
         older = older if "shortest_edge" in size else {}
         return tokens + int(sum(count(image_sizes=sizes, **self.options, **older).num_image_tokens))
 
-    def answer(self, stem: str) -> Answer:
-        """Tokens of a stem and of the level words behind it, checked at their first use.
+    def stem(self, text: str) -> StemTokens:
+        """Tokens of a stem behind the prompt, looked up once."""
+        if text not in self.stems:
+            self.stems[text] = stem_tokens(self._ids, self.layout.opening("", 0), self.layout.glue + text)
+        return self.stems[text]
 
-        Raises:
-            LevelTokenError: see `chat_answer.resolve`.
-        """
-        if stem not in self.answers:
-            opening = self.layout.opening("", 0)
-            self.answers[stem] = resolve(self._ids, opening, self.layout.glue + stem, self.words, self.end)
-        return self.answers[stem]
+    def level_tokens(self, words: Sequence[str], stem: str) -> tuple[tuple[int, ...], int]:
+        """See `q_align.readout.encoder.Encoder.level_tokens`."""
+        return level_tokens(self._ids, self.layout.opening("", 0), self.layout.glue + stem, words, self.end)
 
     def save(self, path: Path) -> None:
         """Writes tokenizer and processor files, as the checkpoint that training started from had them."""
@@ -189,10 +201,16 @@ class ChatEncoder:
             raise QAlignError(f"the question {turn.question!r} holds {self.layout.frame!r}, which stands for a frame")
         return self.layout.opening(turn.question, frames).removesuffix(self.chat.appends)
 
-    def _rank(self, turn: Turn) -> int:
-        if turn.level not in self.words:
-            raise QAlignError(f"level {turn.level!r} is none of {', '.join(self.words)} (levels.words)")
-        return self.words.index(turn.level)
+    def _answer(self, turn: Turn) -> list[int]:
+        """Tokens of an answer behind its stem, with the full stop and the end of the turn."""
+        prompt = self.layout.opening("", 0) + self.layout.glue + turn.stem
+        before, whole = self._ids(prompt), self._ids(f"{prompt} {turn.answer}.{self.end}")
+        if whole[: len(before)] != before:
+            raise LevelTokenError(
+                f"answer {turn.answer!r} changes the tokens of its stem {turn.stem!r} under this tokenizer; choose "
+                "other level words (readout.words)"
+            )
+        return whole[len(before) :]
 
     def _close(self, batch: dict[str, Any], rows: list[list[int]], drops: list[int]) -> dict[str, Tensor]:
         """Puts the answers' tokens behind the prompts, and pads on the left."""

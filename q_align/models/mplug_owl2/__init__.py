@@ -22,7 +22,7 @@ from q_align.models.mplug_owl2.weights import full_model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from q_align.models.encoder import Encoder
+    from q_align.readout.encoder import Encoder
 
 AutoConfig.register(MPLUGOwl2Config.model_type, MPLUGOwl2Config)
 AutoModelForCausalLM.register(MPLUGOwl2Config, MPLUGOwl2LlamaForCausalLM)
@@ -37,7 +37,7 @@ def load(path: Path, card: ModelCard, *, dtype: str = "float32", **options: Any)
 
     Args:
         path: folder in the published layout, or one that `Backbone.save` wrote.
-        card: says the level words, the stems and the prompt.
+        card: says the prompt and how images and videos are opened.
         options: `attn`, `device_map`, `quantize`; see `weights.full_model`.
 
     Raises:
@@ -61,10 +61,9 @@ def build_encoder(folder: Path, card: ModelCard, config: MPLUGOwl2Config) -> Owl
     )
     return OwlEncoder(
         tokenizer=tokenizer.read_bytes(),
-        words=card.levels.words,
-        stems=tuple(card.stem(task) for task in card.tasks),
         frame_tokens=config.frame_tokens,
         prompt=card.prompt or PROMPT,
+        opens=card.media,
         pixels=pixels,
         files=files,
     )

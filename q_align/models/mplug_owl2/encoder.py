@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from q_align.errors import CheckpointError, LevelTokenError, require
-from q_align.models.encoder import IGNORE, left_pad
 from q_align.models.mplug_owl2.configuration import IMAGE_TOKEN
+from q_align.readout.encoder import IGNORE, left_pad
+from q_align.types import MediaSpec
 
 if TYPE_CHECKING:
     from q_align.types import Turn
@@ -63,22 +64,20 @@ def pad_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
 
 @dataclass
 class OwlEncoder:
-    """The Encoder of mPLUG-Owl2; see `q_align.models.encoder.Encoder`.
+    """The Encoder of mPLUG-Owl2; see `q_align.readout.encoder.Encoder`.
 
     Attributes:
         tokenizer: content of the checkpoint's `tokenizer.model`.
-        words: level words, best first.
-        stems: answer openings at which the words are checked to be single, distinct tokens.
-        prompt: template of {question}, {image} (once) and {stem} (last).
         frame_tokens: visual tokens per frame.
+        prompt: template of {question}, {image} (once) and {stem} (last).
+        opens: how images and videos are opened; every frame is scaled to one size here.
         files: other tokenizer and processor files of the checkpoint, written again by `save`.
     """
 
     tokenizer: bytes
-    words: tuple[str, ...]
-    stems: tuple[str, ...]
     frame_tokens: int
     prompt: str = PROMPT
+    opens: MediaSpec = field(default_factory=MediaSpec)
     pixels: Pixels = field(default_factory=Pixels)
     files: dict[str, bytes] = field(default_factory=dict)
 
@@ -90,33 +89,36 @@ class OwlEncoder:
             )
         self._sp: Any = None
         self._before, self._after = before, after
-        self.level_ids, self.tail = self._levels()
+
+    @property
+    def stores(self) -> MediaSpec:
+        return self.opens
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sp": None}  # the tokenizer is built again in each worker process
 
     def __call__(self, turns: Sequence[Turn]) -> dict[str, Tensor]:
         """B turns -> input_ids, attention_mask (B, T), pixel_values (frames of all turns, 3, S, S); see `Encoder`."""
-        rows = [self.text_ids(turn.question, turn.stem, turn.level, frames=len(turn.frames)) for turn in turns]
+        rows = [self.text_ids(turn.question, turn.stem, turn.answer, frames=len(turn.frames)) for turn in turns]
         frames = [self.pixels(frame) for turn in turns for frame in turn.frames]
         batch = {
             "input_ids": left_pad([ids for ids, _ in rows], 0),
             "attention_mask": left_pad([[1] * len(ids) for ids, _ in rows], 0),
             "pixel_values": torch.from_numpy(np.stack(frames)),
         }
-        if any(turn.level is not None for turn in turns):
+        if any(turn.answer is not None for turn in turns):
             batch["answer"] = left_pad([answer for _, answer in rows], IGNORE)
         return batch
 
-    def text_ids(self, question: str, stem: str, level: str | None, *, frames: int) -> tuple[list[int], list[int]]:
+    def text_ids(self, question: str, stem: str, answer: str | None, *, frames: int) -> tuple[list[int], list[int]]:
         """Token ids of one sequence, and of the supervised answer at its end (empty when scoring)."""
         if frames < 1:
             raise ValueError("a turn without frames cannot be encoded")
         before = [BOS, *self._ids(self._before.replace("{question}", question))]
         opening = self._after.replace("{question}", question)  # ends with {stem}
-        after = self._ids(opening.replace("{stem}", stem) + ("" if level is None else f" {level}."))
+        after = self._ids(opening.replace("{stem}", stem) + ("" if answer is None else f" {answer}."))
         visual = [IMAGE_TOKEN] * (self.frame_tokens * frames)
-        if level is None:
+        if answer is None:
             return [*before, *visual, *after], []
         # the answer begins where the tokens of the bare prompt end
         start = _common(after, self._ids(opening.removesuffix("{stem}").rstrip(" ")))
@@ -132,31 +134,26 @@ class OwlEncoder:
             self._sp = module.SentencePieceProcessor(model_proto=self.tokenizer)
         return self._sp.encode(text)
 
-    def _levels(self) -> tuple[tuple[int, ...], int]:
-        """The token of each level word at the real answer position, and the number of tokens after it.
-
-        Raises:
-            LevelTokenError: when a word is several tokens there, or two words begin alike.
-        """
-        found: dict[str, int] = {}
-        tails = set()
-        for stem in self.stems:
-            opening = self._after.replace("{question}", "").replace("{stem}", stem)
-            base = self._ids(opening)
-            for word in self.words:
-                word_ids, closed = self._ids(f"{opening} {word}"), self._ids(f"{opening} {word}.")
-                added = word_ids[len(base) :]
-                if word_ids[:-1] != base or closed[: len(word_ids)] != word_ids:
-                    raise LevelTokenError(
-                        f"level word {word!r} after {stem!r} is {len(added)} tokens under this tokenizer; choose words "
-                        f"that are one token there, such as excellent, good, fair, poor, bad (levels.words)"
-                    )
-                tails.add(len(closed) - len(word_ids) + 1)
-                found.setdefault(word, word_ids[-1])
-        ids = tuple(found[word] for word in self.words)
-        if len(set(ids)) != len(ids) or len(tails) != 1:
-            raise LevelTokenError(f"level words {self.words} are not distinct tokens (levels.words): {ids}")
-        return ids, tails.pop()
+    def level_tokens(self, words: Sequence[str], stem: str) -> tuple[tuple[int, ...], int]:
+        """See `q_align.readout.encoder.Encoder.level_tokens`."""
+        opening = self._after.replace("{question}", "").replace("{stem}", stem)
+        base = self._ids(opening)
+        level_ids, tails = [], set()
+        for word in words:
+            word_ids, closed = self._ids(f"{opening} {word}"), self._ids(f"{opening} {word}.")
+            added = word_ids[len(base) :]
+            if word_ids[:-1] != base or closed[: len(word_ids)] != word_ids:
+                raise LevelTokenError(
+                    f"level word {word!r} after {stem!r} is {len(added)} tokens under this tokenizer; choose words "
+                    f"that are one token there, such as excellent, good, fair, poor, bad (readout.words)"
+                )
+            tails.add(len(closed) - len(word_ids) + 1)
+            level_ids.append(word_ids[-1])
+        if len(set(level_ids)) != len(level_ids) or len(tails) != 1:
+            raise LevelTokenError(
+                f"level words {', '.join(words)} are not distinct tokens (readout.words): {level_ids}"
+            )
+        return tuple(level_ids), tails.pop()
 
 
 def _common(a: list[int], b: list[int]) -> int:

@@ -14,9 +14,10 @@ import torch
 from safetensors import SafetensorError
 
 from q_align.errors import CheckpointError
+from q_align.models.device import check_attention
 from q_align.models.mplug_owl2.configuration import MPLUGOwl2Config
 from q_align.models.mplug_owl2.modeling import MPLUGOwl2LlamaForCausalLM
-from q_align.models.quantize import check_attention, quantization
+from q_align.models.quantize import quantization
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Parts that stay in full precision when the language model is quantised.

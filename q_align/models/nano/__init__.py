@@ -1,8 +1,7 @@
-"""nano: a small multimodal model that lives inside the package, learns on a CPU, and loads in a blink.
+"""nano: a small multimodal model inside the package, which trains on a CPU and loads in a fraction of a second.
 
 A convolutional vision encoder, a connector, and a causal decoder over text tokens: the same parts, prompts and training
 as every larger family. Its scores are a demonstration of the package, and a base for fine-tuning on small sets.
-Knows how to build and load the pieces; no loss, no data set.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "load"]
 
-# Of new networks. Those saved before there was such a branch have none, which is the default of `NanoShape`.
+# Width of the tone branch of new networks. `NanoShape` defaults to 0: a config.json without the key has no such branch.
 TONES = 32
 
 
@@ -36,16 +35,17 @@ def build(seed: int = 0, **overrides: Any) -> Backbone:
         overrides: fields of `NanoShape` that differ from their defaults.
     """
     from q_align.models.backbone import Backbone
-    from q_align.models.nano.pretrained import NanoConfig, NanoForRating
+    from q_align.models.nano.configuration import NanoConfig
+    from q_align.models.nano.pretrained import NanoForRating
 
     card = ModelCard(family="nano", tasks=("iqa", "iaa", "vqa"), prompt=PROMPT)
     tokenizer = make_tokenizer()
     config = NanoConfig(**{"vocab_size": tokenizer.get_vocab_size(), "tones": TONES, **overrides})
-    encoder = NanoEncoder(tokenizer, card, tile=config.tile, tokens=config.pool**2)
+    encoder = NanoEncoder(tokenizer, tile=config.tile, tokens=config.pool**2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = NanoForRating(config)
-    return Backbone(model.eval(), encoder, card)
+    return Backbone.join(model.eval(), encoder, card)
 
 
 def load(
@@ -58,7 +58,7 @@ def load(
     quantize: str | None = None,
     bare: bool = False,
 ) -> tuple[Any, NanoEncoder]:
-    """Reads a checkpoint folder.
+    """Loads a checkpoint folder.
 
     Args:
         path: folder with config.json, model.safetensors and tokenizer.json.
@@ -70,11 +70,11 @@ def load(
 
     Raises:
         CheckpointError: when a file is missing or does not fit.
-        ConfigError: for an option that a model this small has no use for.
+        ConfigError: for an option that nano does not have.
     """
     for name, value in {"device_map": device_map, "quantize": quantize}.items():
         if value is not None:
-            raise ConfigError(f"nano knows no {name}, it is small enough; leave out {name}={value!r}")
+            raise ConfigError(f"nano has no {name}, it is small enough; leave out {name}={value!r}")
     folder = Path(path)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -83,14 +83,15 @@ def load(
     model = _bare(folder, shape, dtype) if bare else _pretrained(folder, dtype)
     # channels last is what CPU convolutions run fastest in
     model.vision.to(memory_format=torch.channels_last)
-    return model.eval(), NanoEncoder.load(folder, card, tile=shape.tile, tokens=shape.pool**2)
+    encoder = NanoEncoder.load(folder, prompt=card.prompt, media=card.media, tile=shape.tile, tokens=shape.pool**2)
+    return model.eval(), encoder
 
 
 def _bare(folder: Path, shape: NanoShape, dtype: str) -> Any:
     from safetensors.torch import load_file
 
     from q_align.models.nano.network import NanoNetwork
-    from q_align.models.nano.vision import fold
+    from q_align.models.nano.vision import fold_normalisation
 
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -103,7 +104,7 @@ def _bare(folder: Path, shape: NanoShape, dtype: str) -> Any:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise CheckpointError(f"{weights}: does not fit config.json ({str(error).splitlines()[1].strip()})") from error
-    fold(model.eval().vision)
+    fold_normalisation(model.eval().vision)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Turns -> nano's inputs: tiles, and `<s> visual tokens, question <rater> stem [level . </s>]`, left-padded.
+"""Turns -> nano's inputs: tiles, and `<s> visual tokens, question <rater> stem [answer . </s>]`, left-padded.
 
 Runs on the CPU in worker processes; picklable, the same result for the same turns. Knows no weights and no loss.
 """
@@ -15,42 +15,47 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from q_align.errors import CheckpointError, LevelTokenError
-from q_align.models.card import ModelCard
-from q_align.models.encoder import IGNORE, left_pad
-from q_align.models.nano.tiles import NATIVE, Tile, cut
+from q_align.models.nano.tiles import NATIVE, Tile, split_into_tiles
 from q_align.models.nano.tokenizer import BEGIN, END, IMAGE, PAD, RATER, special
-from q_align.types import Turn
+from q_align.readout.encoder import IGNORE, left_pad
+from q_align.types import MediaSpec, Turn
 
 PROMPT = BEGIN + "{image}{question}" + RATER + "{stem}"
 
 
 class NanoEncoder:
-    """See `q_align.models.encoder.Encoder`.
+    """See `q_align.readout.encoder.Encoder`.
 
     Attributes:
-        level_ids: token of each level word, best first.
-        tail: 2, for ". </s>".
-        native: tiles at native scale that one medium may take; a video shares them among its frames.
+        tile: side of a tile in pixels.
+        tokens: visual tokens of one tile.
+        native: tiles at native scale of one item; a video shares them among its frames.
     """
 
-    def __init__(self, tokenizer: Tokenizer, card: ModelCard, *, tile: int, tokens: int, native: int = NATIVE):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        prompt: str = "",
+        media: MediaSpec | None = None,
+        tile: int,
+        tokens: int,
+        native: int = NATIVE,
+    ) -> None:
         self.tokenizer = tokenizer
-        self.prompt = card.prompt or PROMPT
+        self.prompt = prompt or PROMPT
+        self.opens = self.stores = media or MediaSpec()
         self.tile, self.tokens, self.native = tile, tokens, native
         # the full stop follows the level word without a space
         self._end = [special(tokenizer, "."), special(tokenizer, END)]
-        self.tail = len(self._end)
-        self.level_ids = tuple(self._level(word, card) for word in card.levels.words)
-        if len(set(self.level_ids)) != len(self.level_ids):
-            raise LevelTokenError(f"level words {card.levels.words} share tokens {self.level_ids} (levels.words)")
 
     @classmethod
-    def load(cls, folder: Path, card: ModelCard, *, tile: int, tokens: int) -> NanoEncoder:
+    def load(cls, folder: Path, *, prompt: str, media: MediaSpec, tile: int, tokens: int) -> NanoEncoder:
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the tokenizers library raises bare Exception for a broken file
             raise CheckpointError(f"{folder / 'tokenizer.json'}: cannot be read ({error})") from error
-        return cls(tokenizer, card, tile=tile, tokens=tokens)
+        return cls(tokenizer, prompt=prompt, media=media, tile=tile, tokens=tokens)
 
     def save(self, path: Path) -> None:
         self.tokenizer.save(str(Path(path) / "tokenizer.json"))
@@ -61,7 +66,7 @@ class NanoEncoder:
         for turn, seen in zip(turns, tiles, strict=True):
             before, after = self._prompt(turn, len(seen) * self.tokens)
             stem = self._ids(turn.stem)
-            end = [] if turn.level is None else [*self._word(turn.level, turn.stem), *self._end]
+            end = [] if turn.answer is None else [*self._word(turn.answer, turn.stem), *self._end]
             prompts.append(before + stem + after + end)
             answers.append(stem + after + end)
         batch = {
@@ -69,10 +74,9 @@ class NanoEncoder:
             "attention_mask": left_pad([[1] * len(row) for row in prompts], 0),
             **stack([tile for seen in tiles for tile in seen]),
         }
-        levels = {turn.level is None for turn in turns}
-        if len(levels) != 1:
-            raise ValueError("a batch is all for training (level given) or all for scoring (level None)")
-        if not levels.pop():
+        bare = {turn.answer is None for turn in turns}
+        assert len(bare) == 1, "a batch is all for training (answers given) or all for scoring (none given)"
+        if not bare.pop():
             batch["answer"] = left_pad(answers, IGNORE)
         return batch
 
@@ -80,7 +84,11 @@ class NanoEncoder:
         count = len(turn.frames)
         native = max(1, self.native // count)
         times = [i / max(1, count - 1) for i in range(count)]
-        return [t for frame, time in zip(turn.frames, times) for t in cut(frame, self.tile, native=native, time=time)]
+        return [
+            t
+            for frame, time in zip(turn.frames, times)
+            for t in split_into_tiles(frame, self.tile, native=native, time=time)
+        ]
 
     def _prompt(self, turn: Turn, visual: int) -> tuple[list[int], list[int]]:
         """Token ids before and after the stem."""
@@ -108,16 +116,19 @@ class NanoEncoder:
             raise LevelTokenError(f"{word!r} does not stand by itself after {stem!r} under nano's tokenizer")
         return ids[len(head) : -1]
 
-    def _level(self, word: str, card: ModelCard) -> int:
-        """The one token of a level word, after the stem of every task of the card."""
-        for task in card.tasks:
-            ids = self._word(word, card.stem(task))
+    def level_tokens(self, words: Sequence[str], stem: str) -> tuple[tuple[int, ...], int]:
+        """See `q_align.readout.encoder.Encoder.level_tokens`."""
+        found = [self._word(word, stem) for word in words]
+        for word, ids in zip(words, found):
             if len(ids) != 1:
                 raise LevelTokenError(
                     f"level word {word!r} is {len(ids)} tokens under nano's tokenizer; choose a single common English "
-                    f"word or a number from 0 to 100 (levels.words)"
+                    f"word or a number from 0 to 100 (readout.words)"
                 )
-        return ids[0]
+        level_ids = tuple(ids[0] for ids in found)
+        if len(set(level_ids)) != len(level_ids):
+            raise LevelTokenError(f"level words {', '.join(words)} share tokens {level_ids} (readout.words)")
+        return level_ids, len(self._end)
 
 
 def stack(tiles: Sequence[Tile]) -> dict[str, Tensor]:

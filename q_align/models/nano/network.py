@@ -1,7 +1,4 @@
-"""The whole of nano: tiles and tokens in, logits out. `Body` is shared by the plain module and the `PreTrainedModel`.
-
-Knows no loss, no tokenizer, no files, and nothing of transformers.
-"""
+"""nano from tiles and tokens to logits. `NanoBody` is shared by the plain module and the `PreTrainedModel`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from q_align.models.nano.shape import NanoShape
-from q_align.models.nano.vision import Connector, Vision
+from q_align.models.nano.vision import Connector, NanoVision
 
 # Pixels that go through the convolutions together without gradients: 6 tiles take 6 ms each on a core, 48 take 10.
 TOGETHER = 6 * 224 * 224
@@ -91,17 +88,17 @@ class Decoder(nn.Module):
         return self.norm(x)
 
 
-class Body:
-    """Parts and forward of nano; mixed into a module class that calls `assemble` once."""
+class NanoBody:
+    """Modules and forward of nano; mixed into a module class that calls `assemble` once."""
 
-    vision: Vision
+    vision: NanoVision
     connector: Connector
     decoder: Decoder
     lm_head: nn.Linear
 
     def assemble(self, shape: NanoShape) -> None:
         self.shape = shape
-        self.vision = Vision(shape)
+        self.vision = NanoVision(shape)
         self.connector = Connector(shape)
         self.decoder = Decoder(shape)
         self.lm_head = nn.Linear(shape.hidden, shape.vocab_size, bias=False)
@@ -115,27 +112,27 @@ class Body:
         tile_place: Tensor,
         logits_to_keep: int = 0,
     ) -> NanoOutput:
-        """Reads tiles and tokens.
+        """Tiles and tokens -> logits.
 
         Args:
             input_ids: (B, T) left-padded; each tile stands in it as pool * pool times `image_id`, in order.
             attention_mask: (B, T), 1 where a token is.
             pixel_values: (N, 3, S, S) all tiles of the batch, uint8 or floating 0..1, padded at right and bottom.
             tile_size: (N, 2) height and width of each tile inside its S x S.
-            tile_place: (N, PLACE) where each tile lies; see `q_align.models.nano.tiles`.
+            tile_place: (N, POSITION) position of each tile; see `q_align.models.nano.tiles`.
             logits_to_keep: run the head on so many last positions; 0: on all.
         """
-        visual = self.connector(self.look(pixel_values, tile_size), tile_place)  # (N, pool * pool, H)
+        visual = self.connector(self.encode_tiles(pixel_values, tile_size), tile_place)  # (N, pool * pool, H)
         x = self.decoder.embed_tokens(input_ids)  # (B, T, H)
         here = input_ids == self.shape.image_id
         x = x.masked_scatter(here.unsqueeze(-1), visual.to(x.dtype))
-        # All visual tokens share one position: how many there are moves no word, so any number of tiles is fine.
+        # All visual tokens share one position: their number does not shift the words, so any number of tiles is fine.
         words = (attention_mask.bool() & ~here).long()
         positions = (words.cumsum(-1) - 1).clamp_min(0)
         x = self.decoder(x, attention_mask, positions)
         return NanoOutput(self.lm_head(x[:, -logits_to_keep:] if logits_to_keep else x))
 
-    def look(self, pixels: Tensor, size: Tensor) -> Tensor:
+    def encode_tiles(self, pixels: Tensor, size: Tensor) -> Tensor:
         """Features of each tile; tiles of one size go through together, so that padding never enters a convolution."""
         if pixels.dtype == torch.uint8:
             pixels = pixels.to(self.lm_head.weight.dtype) / 255
@@ -144,23 +141,23 @@ class Body:
         kinds, kind = size.unique(dim=0, return_inverse=True)
         if len(kinds) == 1:
             height, width = kinds[0].tolist()
-            return self.see(pixels[:, :, :height, :width])
+            return self.encode_same_size(pixels[:, :, :height, :width])
         groups = [(kind == k).nonzero().squeeze(1) for k in range(len(kinds))]
         seen = [
-            self.see(pixels[rows, :, :height, :width])
+            self.encode_same_size(pixels[rows, :, :height, :width])
             for rows, (height, width) in zip(groups, kinds.tolist(), strict=True)
         ]
         return torch.cat(seen)[torch.cat(groups).argsort()]
 
-    def see(self, tiles: Tensor) -> Tensor:
-        """Tiles of one size -> their features; on a processor a few at a time, as more fall out of its caches."""
+    def encode_same_size(self, tiles: Tensor) -> Tensor:
+        """Tiles of one size -> their features; on a CPU a few at a time, as more do not fit its caches."""
         if tiles.device.type != "cpu" or torch.is_grad_enabled():
             return self.vision(tiles)
         few = max(1, TOGETHER // (tiles.shape[2] * tiles.shape[3]))
         return torch.cat([self.vision(part) for part in tiles.split(few)])
 
 
-class NanoNetwork(Body, nn.Module):
+class NanoNetwork(NanoBody, nn.Module):
     """nano as a plain module, for scoring: same names, same weights, same numbers."""
 
     def __init__(self, shape: NanoShape):

@@ -1,46 +1,19 @@
-"""nano as a transformers model: saving, loading, PEFT, sharded training and gradient checkpointing come with it.
-
-Knows initial weights; the network itself is in `network`.
-"""
+"""nano as a transformers model, with its initial weights; PEFT, ZeRO and gradient checkpointing work as for others."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
-from typing import Any
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 
-from q_align.models.nano.network import Body
-from q_align.models.nano.shape import NanoShape
-from q_align.models.nano.vision import Hinges, Place
+from q_align.models.nano.configuration import NanoConfig
+from q_align.models.nano.network import NanoBody
+from q_align.models.nano.vision import HistogramLinear, TilePosition
 
 
-class NanoConfig(PretrainedConfig):
-    """`NanoShape` as a transformers configuration; further keys are transformers' own."""
-
-    model_type = "q_align_nano"
-
-    def __init__(self, vocab_size: int = 512, **kwargs: Any):
-        known = {f.name for f in fields(NanoShape)}
-        shape = NanoShape.from_dict({"vocab_size": vocab_size, **{k: v for k, v in kwargs.items() if k in known}})
-        for name in known:
-            value = getattr(shape, name)
-            setattr(self, name, list(value) if isinstance(value, tuple) else value)
-        super().__init__(**{k: v for k, v in kwargs.items() if k not in known})
-
-    @property
-    def shape(self) -> NanoShape:
-        return NanoShape.from_dict(self.__dict__)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.hidden
-
-
-class NanoForRating(Body, PreTrainedModel):
+class NanoForRating(NanoBody, PreTrainedModel):
     """The multimodal model behind the family "nano"."""
 
     config_class = NanoConfig
@@ -68,9 +41,9 @@ class NanoForRating(Body, PreTrainedModel):
             if module.in_channels == 3 and not getattr(module.weight, "_is_hf_initialized", False):
                 sharp = module.weight[: -len(module.weight) // 4]
                 sharp.data.sub_(sharp.data.mean((2, 3), keepdim=True)).mul_(3)
-        elif isinstance(module, Place):
+        elif isinstance(module, TilePosition):
             init.zeros_(module.weight)
-        elif isinstance(module, Hinges):
+        elif isinstance(module, HistogramLinear):
             init.normal_(module.weight, std=0.6)
             init.uniform_(module.bias, -1.5, 1.5)
         elif isinstance(module, nn.Linear):
@@ -84,5 +57,5 @@ class NanoForRating(Body, PreTrainedModel):
         elif isinstance(module, nn.RMSNorm):
             init.ones_(module.weight)
         bias = getattr(module, "bias", None)
-        if bias is not None and not isinstance(module, Hinges):
+        if bias is not None and not isinstance(module, HistogramLinear):
             init.zeros_(bias)

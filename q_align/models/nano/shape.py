@@ -1,4 +1,4 @@
-"""The sizes of a nano network. Plain data, so that scoring needs no transformers; `pretrained.NanoConfig` wraps it."""
+"""The sizes of a nano network. Plain data, so that scoring needs no transformers; `NanoConfig` wraps it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class NanoShape:
     vocab_size: rows of the embedding and of the output head.
     channels: width of each vision stage; the first one runs at full resolution, each next one halves it.
     blocks: residual blocks after each stage.
-    tones: width of the pixel-by-pixel branch for tones and colours; 0: none.
+    tones: width of the branch on single pixels for tones and colours; 0: none.
     hidden, layers, heads, mlp: the decoder.
-    tile: side in pixels of the largest piece that the vision encoder sees at once.
+    tile: largest side of a tile in pixels.
     pool: each tile becomes pool x pool visual tokens.
     image_id: token id that stands for one visual token.
     """
@@ -34,7 +34,7 @@ class NanoShape:
 
     @property
     def statistics(self) -> int:
-        """Numbers that sum up a region of a tile: mean and spread of each feature."""
+        """Numbers that describe a region of a tile: mean and spread of each feature."""
         return 2 * (sum(self.channels[1:]) + self.tones)
 
     @classmethod

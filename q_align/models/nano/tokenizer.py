@@ -1,7 +1,8 @@
 """nano's tokenizer: one token for each word that raters and their questions use, characters and bytes for the rest.
 
-A unigram model whose words always beat their letters, so that a word of the list is one token wherever it stands, any
-other text is still encoded without loss, and nothing needs a download. Knows English words; no model.
+A unigram model whose words always beat their letters: a word of the list is one token wherever it stands, and any other
+text is encoded without loss, letter by letter. The vocabulary is fixed: ids are rows of the embedding of every
+checkpoint, so a new task or a new level word adds none.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import string
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from q_align.errors import CheckpointError
-from q_align.levels import WORDS
-from q_align.tasks import TASKS
 
 PAD, BEGIN, END, IMAGE, RATER = SPECIAL = ("<pad>", "<s>", "</s>", "<image>", "<rater>")
 SPACE = "▁"
-# Words people name levels with, and talk about pictures with; the order is part of every checkpoint, so only append.
+LEVELS = ("excellent", "good", "fair", "poor", "bad")
+# Words of the questions and stems of iqa, iaa and vqa. A word that is not here is spelt in letters.
+QUESTIONS = """
+Can Could How Rate The What Whats about aesthetics assess clip do evaluate for image is judge of on opinion picture
+quality rate rating the think this video would you your
+"""
+# Words that people name levels with, and talk about images with. Each comes capitalised as well.
 LEXICON = """
 perfect superb great high very fine nice decent okay average medium mediocre moderate acceptable adequate ordinary
 normal middling low weak inferior unacceptable terrible awful horrible worst best better worse outstanding exceptional
@@ -50,11 +55,9 @@ def special(tokenizer: Tokenizer, name: str) -> int:
 
 def make_tokenizer() -> Tokenizer:
     """The tokenizer; every call gives the same one."""
-    prompts = [text for task in TASKS.values() for text in (*task.questions, task.stem)]
     lexicon = LEXICON.split()
-    marks = str.maketrans("", "", string.punctuation)
-    said = {word for text in prompts for word in text.translate(marks).split()}
-    words = [*WORDS, *sorted(said), *lexicon, *(w.capitalize() for w in (*WORDS, *lexicon)), *map(str, range(101))]
+    capitals = (word.capitalize() for word in (*LEVELS, *lexicon))
+    words = [*LEVELS, *QUESTIONS.split(), *lexicon, *capitals, *map(str, range(101))]
     unique = dict.fromkeys(SPACE + word for word in words)
     letters = [c for c in string.printable if not c.isspace()]
     pieces = [(name, 0.0) for name in SPECIAL] + [(f"<0x{byte:02X}>", -30.0) for byte in range(256)]

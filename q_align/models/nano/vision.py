@@ -1,8 +1,8 @@
-"""nano's eyes: a convolutional encoder from tiles to statistics of local features, and the connector to the decoder.
+"""nano's vision encoder, from tiles to statistics of local features, and the connector to the decoder.
 
-The first convolutions run at full resolution: what blur, noise and coding leave behind lives in single pixels, and a
-linear patch embedding does not learn it at this size. Each tile is summed up by the mean and the spread of its features
-in a few regions: distortions are textures. Knows pixels; no text, no batch layout.
+The first convolutions run at full resolution: traces of blur, noise and coding are a few pixels wide, and a linear
+patch embedding does not learn them at this size. Each tile is described by the mean and the spread of its features in
+a few regions, since distortions are textures.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from q_align.models.nano.shape import NanoShape
 
-# numbers that say where a tile lies, see `q_align.models.nano.tiles.Tile`
-PLACE = 5
+# numbers of a tile's position, see `q_align.models.nano.tiles.Tile`
+POSITION = 5
 
 
-class Norm(nn.BatchNorm2d):
-    """Batch normalisation that stands still when its weights are frozen.
+class FreezableBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation whose running statistics are frozen with its weights.
 
-    A plain one keeps moving its running statistics in training mode, so that a "frozen" encoder would still drift.
+    A plain one goes on updating them in training mode, so that a "frozen" encoder would still drift.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Stage(nn.Module):
     def __init__(self, inner: int, outer: int, *, first: bool, blocks: int):
         super().__init__()
         self.conv = nn.Conv2d(inner, outer, 3, 1 if first else 2, 1, bias=first)
-        self.norm: nn.Module = nn.Identity() if first else Norm(outer)
+        self.norm: nn.Module = nn.Identity() if first else FreezableBatchNorm(outer)
         self.blocks = nn.ModuleList(Block(outer) for _ in range(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.spread = nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False)
-        self.norm: nn.Module = Norm(width)
+        self.norm: nn.Module = FreezableBatchNorm(width)
         self.up = nn.Conv2d(width, 2 * width, 1)
         self.down = nn.Conv2d(2 * width, width, 1)
 
@@ -68,34 +68,34 @@ class Block(nn.Module):
         return x + F.linear(y, self.down.weight.flatten(1), self.down.bias).permute(0, 3, 1, 2)
 
 
-def fold(vision: nn.Module) -> None:
+def fold_normalisation(vision: nn.Module) -> None:
     """Merges every normalisation into the convolution before it: the same numbers up to rounding, a fifth faster.
 
     For scoring only; nothing can be trained or saved afterwards.
     """
     for part in vision.modules():
         if isinstance(part, Stage):
-            part.conv, part.norm = merged(part.conv, part.norm)
+            part.conv, part.norm = fold_conv(part.conv, part.norm)
         elif isinstance(part, Block):
-            part.spread, part.norm = merged(part.spread, part.norm)
+            part.spread, part.norm = fold_conv(part.spread, part.norm)
 
 
-def merged(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+def fold_conv(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
     if not isinstance(norm, nn.BatchNorm2d):
         return conv, norm
     return fuse_conv_bn_eval(conv, norm), nn.Identity()
 
 
-class Hinges(nn.Linear):
-    """Begins with its kinks spread over the range of tones, so that their means tell a histogram."""
+class HistogramLinear(nn.Linear):
+    """ReLU biases start uniformly spread over the intensity range, so that mean activations form a soft histogram."""
 
 
-class Tones(nn.Module):
-    """Two layers on single pixels, one of 4 x 4: shares of white, black and garish, which convolutions hardly count."""
+class ToneBranch(nn.Module):
+    """Two layers on every fourth pixel of every fourth row: shares of white, black and saturated pixels."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.inner = Hinges(3, width)
+        self.inner = HistogramLinear(3, width)
         self.outer = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,11 +103,11 @@ class Tones(nn.Module):
         return F.relu(self.outer(x)).permute(0, 3, 1, 2)
 
 
-class Vision(nn.Module):
+class NanoVision(nn.Module):
     """Tiles (N, 3, h, w) in 0..1 -> mean and spread of features in pool x pool regions, (N, pool * pool, F).
 
-    Every stage but the first is summed up, not only the last: fine stages tell noise and coding, coarse ones blur,
-    single pixels tones, and all of them get their gradient at once.
+    Every stage but the first contributes, not only the last: fine stages show noise and coding, coarse ones blur,
+    single pixels tones, and all of them get a gradient from the start.
     """
 
     def __init__(self, shape: NanoShape):
@@ -116,7 +116,7 @@ class Vision(nn.Module):
         self.stages = nn.ModuleList(
             Stage(widths[i], widths[i + 1], first=i == 0, blocks=shape.blocks[i]) for i in range(len(shape.channels))
         )
-        self.tones = Tones(shape.tones) if shape.tones else None
+        self.tones = ToneBranch(shape.tones) if shape.tones else None
         self.pool = shape.pool
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -126,33 +126,33 @@ class Vision(nn.Module):
         for number, stage in enumerate(self.stages):
             x = stage(x)
             if number:
-                found += self.sum_up(x)
+                found += self.pooled_statistics(x)
         if self.tones is not None:
-            found += self.sum_up(self.tones(pixels))
+            found += self.pooled_statistics(self.tones(pixels))
         return torch.cat(found, 1).flatten(2).transpose(1, 2)  # (N, pool * pool, F)
 
-    def sum_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def pooled_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of (N, C, h, w) in each region, (N, C, pool, pool)."""
         # the spread is a small difference of large numbers: not in half precision
         x = x.float()
         mean = F.adaptive_avg_pool2d(x, self.pool)
         square = F.adaptive_avg_pool2d(x * x, self.pool)
-        # the logarithm: equal steps of what people see are equal ratios of spread
+        # the logarithm: equal perceived steps are equal ratios of spread
         return mean, ((square - mean * mean).clamp_min(0) + 1e-3).log() / 2
 
 
-class Place(nn.Linear):
-    """Where a tile lies, as a shift of its tokens. Begins at zero: places never seen in training shift nothing."""
+class TilePosition(nn.Linear):
+    """Embeds the position of a tile. Initialised to zero: positions never seen in training add nothing."""
 
 
 class Connector(nn.Module):
-    """Statistics of a tile and its place -> visual tokens of the decoder's width."""
+    """Statistics of a tile and its position -> visual tokens of the decoder's width."""
 
     def __init__(self, shape: NanoShape):
         super().__init__()
         self.inner = nn.Linear(shape.statistics, 2 * shape.hidden)
         self.outer = nn.Linear(2 * shape.hidden, shape.hidden)
-        self.place = Place(PLACE, shape.hidden, bias=False)
+        self.place = TilePosition(POSITION, shape.hidden, bias=False)
 
     def forward(self, statistics: Tensor, place: Tensor) -> Tensor:
         tokens = self.outer(F.gelu(self.inner(statistics.to(self.inner.weight.dtype))))  # (N, pool * pool, H)

@@ -11,8 +11,8 @@ from torch import Tensor
 from q_align.types import Turn
 
 T = TypeVar("T")
-Batch = dict[str, Tensor]
-Rows = Callable[[], Tensor]  # waits for the (B, K) float32 rows of a batch, on the CPU
+Batch = dict[str, Any]
+Rows = Callable[[], Tensor]  # waits for the (B, R) float32 rows of a batch, on the CPU
 Forward = Callable[[Batch], Rows]  # starts the model on a batch of B turns
 
 
@@ -26,9 +26,9 @@ class Loaded(Generic[T]):
 
     Attributes:
         item: what was asked for, handed back as it came.
-        turns: what the encoder sees; emptied when the model has seen them.
+        turns: what is encoded; emptied once the model has run on them.
         lengths: tokens of each turn, where the encoder counts them.
-        rows: (K,) output of the model for each turn, in the order of the turns.
+        rows: (R,) output of the readout for each turn, in the order of the turns.
         error: why it could not be loaded, encoded or scored.
         warning: a remark on a medium that was read in part.
         note: whatever `load` wants to hand on.
@@ -65,8 +65,8 @@ class Part:
         return turn
 
     @property
-    def asks(self) -> tuple[tuple[str, str], ...]:
-        """Question and stem of each turn, where there are several; a batch asks the same of all its media."""
+    def questions(self) -> tuple[tuple[str, str], ...]:
+        """Question and stem of each turn, where there are several; a batch asks the same of all its items."""
         turns = [self.owner.turns[number] for number in self.numbers]
         return tuple((turn.question, turn.stem) for turn in turns if turn is not None) if len(turns) > 1 else ()
 
@@ -95,7 +95,7 @@ def parts_of(loaded: Loaded[Any], *, joint: bool) -> list[Part]:
     return [Part(loaded, tuple(group)) for group in groups]
 
 
-def settle(parts: list[Part], rows: Rows) -> None:
+def store_rows(parts: list[Part], rows: Rows) -> None:
     for part, row in zip(parts, rows()):
         for number, one in zip(part.numbers, row if len(part.numbers) > 1 else (row,)):
             part.owner.rows[number] = one

@@ -1,17 +1,16 @@
-"""The pump of scoring: load -> encode -> batch -> model -> results in the order of the inputs, in bounded memory.
+"""The scoring engine: load -> encode -> batch -> model -> results in the order of the inputs, in bounded memory.
 
 Loading and encoding run in threads (Pillow, decord and torch release the interpreter's lock while they work). On an
 accelerator the model runs in the caller's thread; on a processor it runs in the workers too, one core for each, which
-beats one batch spread over all cores. Inputs are taken in chunks; within a chunk, media of like length share a batch.
-Knows no files, no tasks and no levels: `load` brings turns, `forward` takes a batch and gives one row per turn.
+beats one batch spread over all cores. Inputs are taken in chunks; within a chunk, items of similar length share a
+batch. `load` brings turns, `forward` takes a batch and gives one row per turn.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,9 +19,8 @@ from typing import Any
 import torch
 
 from q_align.log import log
-from q_align.models.encoder import Encoder
-from q_align.score.engine.batching import Batch, EncodingError, Forward, Loaded, Part, Rows, T, parts_of, settle
-from q_align.score.engine.threads import one_thread_each
+from q_align.score.engine.batching import Batch, EncodingError, Forward, Loaded, Part, Rows, T, parts_of, store_rows
+from q_align.score.engine.threads import worker_pool
 from q_align.types import Turn
 
 Submit = Callable[..., Future[Any]]
@@ -33,7 +31,7 @@ class Engine:
     """How the work is cut up.
 
     Attributes:
-        encoder: turns -> model inputs.
+        encode: turns -> model inputs.
         forward: see `Forward`.
         batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
         batch_pixels: a batch holds at most so many, or one medium; 0: any number. A processor is fastest with what
@@ -42,13 +40,14 @@ class Engine:
         length: turn -> about how many tokens it becomes, from the sizes of its frames alone.
         workers: threads that load and encode; 0 does all in the caller's thread.
         parallel: the workers run the model too.
-        share: (turns, asks) -> model inputs of several questions about the same frames; `forward` then gives (B, n, K).
+        share: (turns, questions) -> model inputs of several questions about the same frames; `forward` then gives
+            (B, n, R).
         window: inputs per chunk, and inputs loaded ahead; 0 means four batches, and two inputs per worker at least.
         max_pixels: of decoded frames that wait for the encoder (4 bytes each in Pillow), for a chunk and again for what
             is loaded ahead.
     """
 
-    encoder: Encoder
+    encode: Callable[[Sequence[Turn]], Batch]
     forward: Forward
     batch_size: int = 16
     batch_pixels: int = 0
@@ -71,12 +70,11 @@ class Engine:
         if self.workers == 0:
             yield from self._pump(items, load, _inline)
             return
-        with one_thread_each() if self.parallel else nullcontext():
-            pool = ThreadPoolExecutor(self.workers, thread_name_prefix="q_align")
-            try:
-                yield from self._pump(items, load, pool.submit)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        pool = worker_pool(self.workers, one_core_each=self.parallel)
+        try:
+            yield from self._pump(items, load, pool.submit)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _pump(self, items: Iterable[T], load: Callable[[T], Loaded[T]], submit: Submit) -> Iterator[Loaded[T]]:
         order: deque[Loaded[T]] = deque()
@@ -84,12 +82,12 @@ class Engine:
         for parts, work in self._ahead(self._batches(self._loaded(items, load, submit), order), submit):
             for started in self._start(parts, work.result):
                 if running:  # the device works on the batch just started while this one's rows are taken
-                    settle(*running)
+                    store_rows(*running)
                 running = started
             while order and order[0].done:
                 yield order.popleft()
         if running:
-            settle(*running)
+            store_rows(*running)
         yield from order
 
     def _room(self) -> int:
@@ -138,7 +136,7 @@ class Engine:
     def _cut(self, chunk: list[Part]) -> Iterator[list[Part]]:
         batch: list[Part] = []
         frames = pixels = 0
-        for part in sorted(chunk, key=lambda p: (p.asks, p.size)):
+        for part in sorted(chunk, key=lambda p: (p.questions, p.size)):
             tokens, weight, area, _ = part.size
             # parts come by rising length: this one is what the others would be padded to
             full = (
@@ -146,7 +144,7 @@ class Engine:
                 or 0 < self.batch_pixels < pixels + area
                 or 0 < self.batch_tokens < (len(batch) + 1) * tokens
             )
-            if batch and (full or part.asks != batch[0].asks):
+            if batch and (full or part.questions != batch[0].questions):
                 yield batch
                 batch, frames, pixels = [], 0, 0
             batch.append(part)
@@ -175,8 +173,8 @@ class Engine:
             return {}
         try:
             turns = [part.turn for part in parts]
-            asks = parts[0].asks
-            inputs = self.share(turns, asks) if self.share and asks else self.encoder(turns)
+            questions = parts[0].questions
+            inputs = self.share(turns, questions) if self.share and questions else self.encode(turns)
         except Exception as error:
             raise EncodingError from error
         return self.forward(inputs) if self.parallel else inputs
@@ -215,7 +213,7 @@ class Engine:
         frames = max(1, sum(part.size[1] for part in parts) // 2)
         if frames < self.batch_size:
             self.batch_size = frames
-            log.warning("out of memory with %d media; going on with batches of %d frames", len(parts), frames)
+            log.warning("out of memory with %d items; continuing with batches of %d frames", len(parts), frames)
         if self.batch_tokens:
             self.batch_tokens = max(1, min(self.batch_tokens, len(parts) * max(part.size[0] for part in parts) // 2))
 

@@ -1,30 +1,37 @@
-"""One core for each thread: on a processor, workers that compute alone beat a batch that is spread over all cores."""
+"""The pool of worker threads. On a CPU each computes on one core, which beats one batch spread over all cores."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 
-# one that its holder may take again: a stream that nobody finished is closed wherever its memory is found, also in here
-_lock = threading.RLock()
-_alone = [0, 0]  # streams at work, and the number of threads before the first of them
+_lock = threading.Lock()
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Lets each thread that starts inside compute on one core; what was before comes back with the last one out."""
+def worker_pool(count: int, *, one_core_each: bool) -> ThreadPoolExecutor:
+    """A thread pool; with `one_core_each` its threads compute on one core, and no other thread of the process does."""
+    initializer = _compute_on_one_core if one_core_each else None
+    return ThreadPoolExecutor(count, thread_name_prefix="q_align", initializer=initializer)
+
+
+def _compute_on_one_core() -> None:
+    """Limits the calling thread alone.
+
+    OpenMP and MKL hold the number of threads per calling thread. torch also stores the last number that was set, and
+    gives it to threads that start later, so that number is put back, by a thread that ends at once.
+    """
     with _lock:
-        if _alone[0] == 0:
-            _alone[1] = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _alone[0] += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _alone[0] -= 1
-            if _alone[0] == 0:
-                torch.set_num_threads(_alone[1])
+        torch.get_num_threads()  # else torch would initialize this thread at its first product, and undo the limit
+        usual = _in_another_thread(torch.get_num_threads)
+        torch.set_num_threads(1)
+        _in_another_thread(torch.set_num_threads, usual)
+
+
+def _in_another_thread(work: Callable[..., Any], *args: Any) -> Any:
+    result: Future[Any] = Future()
+    threading.Thread(target=lambda: result.set_result(work(*args))).start()
+    return result.result()

@@ -1,0 +1,43 @@
+"""The one function that builds a Turn: for training, scoring, evaluation, the cluster and the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from q_align.models.card import ModelCard
+from q_align.tasks import get_task
+from q_align.types import Turn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def build_turn(
+    card: ModelCard,
+    task: str,
+    frames: list[Image.Image],
+    *,
+    question: str | None = None,
+    video: bool = False,
+    paraphrase: np.random.Generator | None = None,
+) -> Turn:
+    """What a model is asked about some frames.
+
+    Args:
+        card: of the model; its questions and stems go before the task's own.
+        task: name of a task.
+        frames: one for an image, several for a video; turns about the same list can be scored together.
+        question: asked about this item alone; goes before all others.
+        video: whether the frames belong to one video.
+        paraphrase: draws one of the task's questions, for training; None: the question that scoring asks.
+
+    Raises:
+        ConfigError: for an unknown task.
+    """
+    about = get_task(task)
+    if not question and paraphrase is not None and len(about.questions) > 1:
+        question = str(paraphrase.choice(about.questions))
+    stem = card.stem(task)
+    return Turn(frames, question or card.question(task), stem, video=video)
