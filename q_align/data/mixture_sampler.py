@@ -1,7 +1,7 @@
 """Several labelled sets as one: how often each is visited in an epoch, and in which order.
 
 The order is a pure function of (seed, epoch), the same in every process and after every restart; processes take whole
-batches of it in turn. Temperature as in multilingual pre-training (Conneau & Lample, NeurIPS 2019, section 3.1).
+batches of it in turn.
 """
 
 from __future__ import annotations
@@ -19,21 +19,16 @@ def epoch_counts(
     *,
     weights: Sequence[float] | None = None,
     caps: Sequence[int | None] | None = None,
-    temperature: float = 1.0,
 ) -> list[int]:
     """Rows of each set that one epoch visits.
-
-    A set of n rows with weight w counts as w n rows; together they make the length of the epoch. The share of a set
-    goes with w n^temperature: 1 leaves sizes as they are; towards 0 all sets of one weight are visited equally often.
 
     Args:
         sizes: rows of each set.
         weights: 1 for each set unless given; 2 visits every row twice per epoch, 0.5 half of them.
-        caps: most rows of a set per epoch, whatever its share; None for no cap.
-        temperature: of the sizes, 0 to 1.
+        caps: most rows of a set that count, and that an epoch visits; None for no cap.
 
     Raises:
-        ConfigError: for weights or caps that are not positive, or a temperature outside 0 to 1.
+        ConfigError: for weights or caps that are not positive.
     """
     caps = list(caps) if caps is not None else [None] * len(sizes)
     weight = np.asarray(weights if weights is not None else [1.0] * len(sizes), dtype=np.float64)
@@ -41,11 +36,7 @@ def epoch_counts(
         raise ConfigError(f"weights of data sets must be positive, got {weight.tolist()} (data.sets[].weight)")
     if any(cap is not None and cap < 1 for cap in caps):
         raise ConfigError(f"caps of data sets must be positive, got {caps} (data.sets[].cap)")
-    if not 0 <= temperature <= 1:
-        raise ConfigError(f"data.temperature must lie in 0..1, got {temperature}")
-    size = np.array([min(n, cap or n) for n, cap in zip(sizes, caps)], dtype=np.float64)
-    share = weight * size**temperature
-    counts = (weight * size).sum() * share / share.sum()
+    counts = weight * np.array([min(n, cap or n) for n, cap in zip(sizes, caps)], dtype=np.float64)
     return [min(max(1, round(count)), cap or round(count) + 1) for count, cap in zip(counts, caps)]
 
 

@@ -25,7 +25,7 @@ from inspect import Parameter, signature
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from q_align.errors import ConfigError, nearest
-from q_align.losses.base import LOSSES, Loss, Offer, Prediction, Targets, loss
+from q_align.losses.base import LOSSES, Loss, Prediction, Targets, loss
 
 __all__ = ["LOSSES", "Loss", "Prediction", "Targets", "check_offers", "get_loss", "loss", "losses_of"]
 
@@ -77,7 +77,7 @@ def losses_of(name: str, weights: Mapping[str, float] | None = None) -> tuple[st
     return tuple(weights)
 
 
-def check_offers(names: Collection[str], offers: Collection[Offer]) -> None:
+def check_offers(names: Collection[str], offers: Collection[str]) -> None:
     """Checks that a readout offers what losses read of its predictions.
 
     Raises:
@@ -88,7 +88,7 @@ def check_offers(names: Collection[str], offers: Collection[Offer]) -> None:
         if missing:
             fit = [other for other, entry in LOSSES.items() if set(entry.needs) <= set(offers)]
             raise ConfigError(
-                f"loss {name!r} needs {', '.join(missing)}, but this readout offers {', '.join(offers)} only; "
+                f"loss {name!r} needs {', '.join(missing)}, but this readout offers {', '.join(sorted(offers))} only; "
                 f"choose from {', '.join(fit)} (loss.name)"
             )
 

@@ -118,9 +118,10 @@ def loss(name: str, *, needs: tuple[Offer, ...], group_size: int = 1) -> Callabl
     return decorate
 
 
-def value_of(prediction: Prediction, targets: Targets) -> Tensor:
-    """(B,) predicted score on the level scale."""
-    return prediction.value if prediction.value is not None else prediction.probs @ targets.values
+def value_of(prediction: Prediction) -> Tensor:
+    """(B,) predicted value on the level scale; `check_offers` has made sure that there is one."""
+    assert prediction.value is not None, "this loss needs value"
+    return prediction.value
 
 
 def variance_of(prediction: Prediction, targets: Targets) -> Tensor | None:

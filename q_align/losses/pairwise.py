@@ -32,7 +32,7 @@ def fidelity_loss(
             "detached" (predicted, without a gradient: a model cannot lower the loss by becoming unsure). Always
             "fixed" for a model without a level distribution.
     """
-    value, variance = value_of(prediction, targets), variance_of(prediction, targets)  # (B,)
+    value, variance = value_of(prediction), variance_of(prediction, targets)  # (B,)
     if variance is None or std == "fixed":
         variance = torch.ones_like(value)
     elif std == "detached":
@@ -54,7 +54,7 @@ def plcc_loss(prediction: Prediction, targets: Targets, *, eps: float = 1e-6) ->
 
     Sources with fewer than three items, or with one MOS only, count nothing.
     """
-    score = value_of(prediction, targets)  # (B,)
+    score = value_of(prediction)  # (B,)
     same = (targets.source[:, None] == targets.source[None]).to(score.dtype)  # (B, B)
     count = same.sum(1, keepdim=True)
     same = same / count  # rows average over an item's own source

@@ -11,7 +11,7 @@ from q_align.losses.base import Prediction, Targets, loss, value_of
 @loss("mse", needs=("value",))
 def mse_loss(prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
     """Mean squared difference of predicted score and MOS, on the level scale."""
-    return {"mse": (value_of(prediction, targets) - targets.mos).square().mean()}
+    return {"mse": (value_of(prediction) - targets.mos).square().mean()}
 
 
 @loss("huber", needs=("value",))
@@ -19,4 +19,4 @@ def huber_loss(prediction: Prediction, targets: Targets, *, delta: float = 1.0) 
     """Half the squared difference up to `delta` on the level scale, linear beyond: rows with a wild MOS weigh less."""
     if delta <= 0:
         raise ConfigError(f"option delta of loss 'huber' must be > 0, got {delta} (loss.options)")
-    return {"huber": nn.functional.huber_loss(value_of(prediction, targets), targets.mos, delta=delta)}
+    return {"huber": nn.functional.huber_loss(value_of(prediction), targets.mos, delta=delta)}

@@ -30,17 +30,14 @@ def test_counts_by_hand() -> None:
     assert epoch_counts([100, 50]) == [100, 50]
     assert epoch_counts([100, 50], weights=[1, 2]) == [100, 100]
     assert epoch_counts([100, 50], caps=[30, None]) == [30, 50]
-    assert epoch_counts([300, 100], temperature=0) == [200, 200]
-    # shares 3^.5 : 1 of 400
-    assert epoch_counts([300, 100], temperature=0.5) == [254, 146]
-    # a cap holds whatever the temperature asks for
-    assert epoch_counts([1000, 100], temperature=0, caps=[None, 120]) == [550, 120]
+    # a cap holds whatever the weight asks for
+    assert epoch_counts([100, 50], weights=[0.5, 2], caps=[30, 40]) == [15, 40]
     assert epoch_counts([10], weights=[0.01]) == [1]
 
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"weights": [0]}, "weight"), ({"caps": [0]}, "cap"), ({"temperature": 1.5}, "temperature")],
+    [({"weights": [0]}, "weight"), ({"weights": [float("inf")]}, "weight"), ({"caps": [0]}, "cap")],
 )
 def test_senseless_settings_are_refused(options: dict, key: str) -> None:
     with pytest.raises(ConfigError, match=key):
