@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--last must be 1 or more, got {args.last}")
     from q_align.train.averaging import check_same_kind
     from q_align.train.ingredients import find_ingredients, validation_rows
-    from q_align.train.progress import quiet_libraries
     from q_align.train.publish_mean import publish_mean
+    from q_align.train.quiet import quiet_libraries
 
     ingredients = find_ingredients(args.models, args.last)
     check_same_kind([one.folder for one in ingredients])

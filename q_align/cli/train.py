@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = resolve_config(args.config, args.overrides)
     from q_align.train.run import run as train
-    from q_align.train.terminate import TerminatedError
+    from q_align.train.run_result import TerminatedError
 
     tune_for_training(recompute=bool(config.train.checkpointing))
     try:

@@ -1,49 +1,15 @@
-"""What a run shows on a console: one progress bar, a line per evaluation, no noise from libraries."""
+"""What a run shows on a console: one progress bar, and a line per evaluation."""
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging as transformers_logging
 
 from q_align.log import log
-
-# Warnings that every run causes and no user can act on.
-NOISE = (
-    "`is_gradient_checkpointing` is deprecated",  # the peft library asks transformers under an older name
-    "This DataLoader will create",  # more workers than cores is what reading from disks wants
-    "Mismatch dtype between input and weight",  # float32 norms under autocast: no fused kernel on a CPU
-)
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps stdout for results: what libraries print goes to stderr, and their own progress bars are off."""
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    deepspeed = logging.getLogger("DeepSpeed")
-    deepspeed.addFilter(_useful)
-    try:
-        with redirect_stdout(sys.stderr), warnings.catch_warnings():
-            for message in NOISE:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        deepspeed.removeFilter(_useful)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-def _useful(record: logging.LogRecord) -> bool:
-    return "Setting accelerator to CPU" not in record.getMessage()  # logged at its import, in every run without a GPU
 
 
 class Progress(TrainerCallback):

@@ -30,8 +30,9 @@ from q_align.train.checkpoints import trainer_state
 from q_align.train.datasets import frame_reader, open_sets, with_opened
 from q_align.train.distributed import close_process_group
 from q_align.train.inheritance import inherit
+from q_align.train.quiet import quiet_libraries
 from q_align.train.run_dir import CHECKPOINTS, prepare_run_dir, record_start
-from q_align.train.run_result import RunResult, publish_best, read_result, report_broken, write_history
+from q_align.train.run_result import RunResult, TerminatedError, publish_best, read_result, report_broken, write_history
 from q_align.train.sharding import check_world, make_contiguous, save_under_loaded_names
 from q_align.train.trained_card import trained_card
 
@@ -52,11 +53,8 @@ def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[A
         TrainingError: when the loss is not finite or the disk is full.
         TerminatedError: after SIGTERM, once a checkpoint is written.
     """
-    require("accelerate", extra="train")
-    from q_align.train.progress import quiet_libraries
-    from q_align.train.terminate import TerminatedError
-
     with quiet_libraries():
+        require("accelerate", extra="train")
         output, stopped_at, history = _run(config, data, callbacks)
         close_process_group()
     if stopped_at is not None:

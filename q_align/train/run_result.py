@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from q_align.errors import QAlignError
 from q_align.log import log
 from q_align.train.checkpoints import best_first, checkpoint_metrics, step_of
 from q_align.train.run_dir import BROKEN, CHECKPOINTS, HISTORY, publish_model, write_atomically
@@ -29,6 +30,15 @@ class RunResult:
     step: int
     metrics: dict[str, float]
     history: list[dict[str, Any]]
+
+
+class TerminatedError(QAlignError):
+    """SIGTERM ended the run; a checkpoint to resume from is saved."""
+
+    def __init__(self, step: int, output: Path) -> None:
+        super().__init__(
+            f"{output}: ended by SIGTERM at step {step}, checkpoint saved; resume with --train.resume true"
+        )
 
 
 def read_result(output: Path, history: list[dict[str, Any]]) -> RunResult:

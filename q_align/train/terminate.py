@@ -6,14 +6,12 @@ import os
 import signal
 import threading
 from multiprocessing.util import register_after_fork
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from q_align.errors import QAlignError
 from q_align.log import log
 
 
@@ -80,12 +78,3 @@ class StopOnTerminate(TrainerCallback):
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None
-
-
-class TerminatedError(QAlignError):
-    """SIGTERM ended the run; a checkpoint to resume from is saved."""
-
-    def __init__(self, step: int, output: Path) -> None:
-        super().__init__(
-            f"{output}: ended by SIGTERM at step {step}, checkpoint saved; resume with --train.resume true"
-        )

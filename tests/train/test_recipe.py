@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,22 @@ def test_frozen_matrices_under_adapters_are_held_in_the_precision_of_the_forward
         if "modules_to_save" in name and name.startswith("base_model.model.connector."):
             original = base[name.removeprefix("base_model.model.").replace("modules_to_save.default.", "")]
             assert torch.equal(weight, original), name
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_a_quantised_base_computes_and_is_held_in_half_precision(settle, tmp_path: Path) -> None:
+    from tiny_models import make
+
+    text = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 8, "num_key_value_heads": 8}
+    base = make("qwen2_5_vl", tmp_path / "base", vision={"out_hidden_size": 64}, **text)
+    config = settle(**LORA, **{"model.path": base, "model.quantize": "4bit"})
+    model = _backbone(config, read_card(base)).model
+    assert held(model)["trained"] == {torch.float32}
+    assert held(model)["matrices"] == {torch.bfloat16, torch.uint8}
+    quantised = [
+        module for module in model.modules() if isinstance(module, nn.Linear) and hasattr(module, "compute_dtype")
+    ]
+    assert quantised and {module.compute_dtype for module in quantised} == {torch.bfloat16}
 
 
 def test_full_tuning_keeps_float32(settle, tiny: Path) -> None:

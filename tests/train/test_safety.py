@@ -23,7 +23,8 @@ from q_align.errors import CheckpointError, ConfigError, LabelError, MediaError,
 from q_align.train.broken_items import BrokenItems
 from q_align.train.checkpoints import last_checkpoint, list_checkpoints
 from q_align.train.nonfinite import LAG, LossCheck
-from q_align.train.terminate import StopOnTerminate, TerminatedError
+from q_align.train.run_result import TerminatedError
+from q_align.train.terminate import StopOnTerminate
 from q_align.types import Sample
 
 
