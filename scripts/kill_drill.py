@@ -29,7 +29,8 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 from train_parallel import make_model, make_set
 
-from q_align.config.schema import RunConfig, resolve
+from q_align.config.resolve import resolve_config
+from q_align.config.schema import RunConfig
 from q_align.train import trainer  # noqa: F401  (imported before the forks, with all that it needs)
 from q_align.train.run import run
 
@@ -49,7 +50,7 @@ def settings(model: Path, labels: Path, output: Path) -> RunConfig:
         "train.report_to": [],
         "train.resume": True,
     }
-    return resolve([], [word for key, value in words.items() for word in (f"--{key}", str(value))])
+    return resolve_config([], [word for key, value in words.items() for word in (f"--{key}", str(value))])
 
 
 def start(config: RunConfig, log: Path) -> int:

@@ -21,7 +21,7 @@ from q_align.data.label_files import read_labels
 from q_align.data.labels import Labels
 from q_align.media import open_image
 from q_align.models.backbone import Backbone
-from q_align.train.average import average
+from q_align.train.averaging import average
 from q_align.types import Turn
 
 ABOUT = {

@@ -39,4 +39,4 @@ fi
 [ "$(gpus)" -ge 1 ] || export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 total=$((here * nnodes))
 echo "train: $total processes, $here on this machine" >&2
-exec "$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$here" -m q_align train "$@" --train.devices "$total"
+exec "$python" -m torch.distributed.run "${place[@]}" --nproc_per_node "$here" -m q_align train "$@"

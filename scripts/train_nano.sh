@@ -20,10 +20,11 @@ photos=${PHOTOS:-$out/photos}
   --data.train "$out/data/labels.csv" --train.output_dir "$out/small" --train.resume true
 [ -f "$out/wide/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/small" --data.train "$out/data/labels.csv" --train.output_dir "$out/wide" --train.resume true
-# once more from there, at one learning rate: the mean of the weights after each of the last four epochs is kept
-[ -f "$out/long/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
-  --model.path "$out/wide" --data.train "$out/data/labels.csv" --train.output_dir "$out/long" --train.resume true \
-  --train.epochs 10 --train.schedule constant_with_warmup --train.lr 7e-4 --train.average 4 --train.seed 1
+# once more from there, at a constant learning rate; then the mean of the weights after each of the last four epochs
+[ -f "$out/long_run/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
+  --model.path "$out/wide" --data.train "$out/data/labels.csv" --train.output_dir "$out/long_run" --train.resume true \
+  --train.epochs 10 --train.schedule constant_with_warmup --train.lr 7e-4 --train.keep 10 --train.seed 1
+[ -f "$out/long/q_align.json" ] || "$q" average "$out/long_run" --last 4 --output "$out/long"
 # and down to nothing from there; measured once, at its end: one held-out set cannot tell a falling checkpoint from the last
 [ -f "$out/last/q_align.json" ] || "$q" train --config configs/nano_pretrain.yaml --config configs/nano_pretrain_wide.yaml \
   --model.path "$out/long" --data.train "$out/data/labels.csv" --train.output_dir "$out/last" --train.resume true \

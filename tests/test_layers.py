@@ -7,20 +7,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "q_align"
 LAYERS = [
-    ["types", "errors", "log"],
+    ["types", "errors", "log", "file_modes"],
     ["registry"],
-    ["hub", "levels", "tasks", "config.overrides", "config.files"],
+    ["hub", "levels", "tasks"],
     ["config", "media", "losses", "metrics"],
     ["readout"],
     ["models"],
-    ["data", "synthetic", "train.checkpoints"],
-    [
-        *("data.rated_dataset", "score.engine", "train.nonfinite", "train.optimizer", "train.eval_metrics"),
-        *("train.saving_trainer", "train.throughput", "train.global_batch"),
-    ],
-    ["score", "train.trainer"],
+    ["data"],
+    ["synthetic", "score"],
     ["train", "evaluation", "cluster"],
-    ["ablation", "report"],
+    ["report"],
     ["cli"],
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"{output}: exists and is not empty; name a new folder (--output)")
     from q_align.models.backbone import Backbone
-    from q_align.train.progress import tidy
+    from q_align.train.progress import quiet_libraries
 
-    with tidy():
+    with quiet_libraries():
         Backbone.from_pretrained(args.model, dtype=args.dtype, base=args.base).save(output)
     print(output)
     return 0

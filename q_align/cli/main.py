@@ -19,6 +19,7 @@ from q_align.log import setup
 COMMANDS = (
     "score",
     "train",
+    "average",
     "export",
     "evaluate",
     "report",
@@ -34,8 +35,7 @@ COMMANDS = (
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="q-align",
-        description="Fine-tune multimodal models to predict the quality and aesthetics of images and videos; score "
-        "with them.",
+        description="Predict the quality and aesthetics of images and videos with fine-tuned multimodal models.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"q_align {q_align.__version__}")

@@ -1,4 +1,4 @@
-"""q-align train: fine-tune a model on rated media."""
+"""q-align train: fine-tune a model on rated images or videos."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from q_align.config.schema import resolve
+    from q_align.config.resolve import resolve_config
 
-    config = resolve(args.config, args.overrides)
-    tune_for_training(recompute=bool(config.train.checkpointing))
+    config = resolve_config(args.config, args.overrides)
     from q_align.train.run import run as train
     from q_align.train.terminate import TerminatedError
 
+    tune_for_training(recompute=bool(config.train.checkpointing))
     try:
-        output = train(config)
+        result = train(config)
     except KeyboardInterrupt:
-        print("q-align: interrupted; --train.resume true goes on from the last checkpoint", file=sys.stderr)
+        print("q-align: interrupted; resume from the last checkpoint with --train.resume true", file=sys.stderr)
         return 130
     except TerminatedError as error:
         print(f"q-align: {error}", file=sys.stderr)
         return 128 + signal.SIGTERM
     if os.environ.get("RANK", "0") == "0":
-        print(output)
+        print(result.folder)
     return 0

@@ -88,7 +88,7 @@ def _dtype(job: ClusterJob) -> str:
     from q_align.models.device import resolve_dtype
 
     dtype = job.loading.get("dtype", "auto")
-    preferred = getattr(read_card(job.model), "dtype", None)
+    preferred = read_card(job.model).dtype
     if dtype != "auto" or not job.gpus:
         return resolve_dtype(dtype, "cpu", preferred)
     return resolve_dtype(dtype, "cuda", preferred) if torch.cuda.is_available() else preferred or "bfloat16"

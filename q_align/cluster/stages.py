@@ -1,7 +1,6 @@
-"""The stations of a cluster run: read a unit, decode its media on a processor, score them on a device, write a shard.
+"""The stages of a cluster run: read a unit, decode its items on a CPU, score them on a device, write a shard.
 
-Between stations travel tables of pixels, never files: devices see pictures only. Plain classes and functions, so that
-they run without Ray as well. Knows media and scorers; no scheduling.
+Between stages travel tables of pixels, never files. Plain classes and functions, so that they run without Ray as well.
 """
 
 from __future__ import annotations
@@ -117,8 +116,8 @@ def _item(row: dict[str, Any]) -> Item:
 
 def write_shard(table: pa.Table, folder: str, name: str) -> dict[str, int]:
     """Writes rows whole or not at all, under a name that a repeated attempt uses again."""
-    from q_align.score.shards import write_atomically
+    from q_align.score.shards import write_parquet
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_atomically(table, Path(folder) / f"{name}.parquet")
+    write_parquet(table, Path(folder) / f"{name}.parquet")
     return {"n": len(table), "failed": len(table) - table["error"].null_count}

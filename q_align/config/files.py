@@ -1,7 +1,4 @@
-"""Files of settings: where the configurations that come with q_align lie, and YAML -> a tree of sections.
-
-Knows no keys and no defaults.
-"""
+"""Configuration files: the folder of those that come with q_align, and YAML -> a tree of sections."""
 
 from __future__ import annotations
 
@@ -48,14 +45,25 @@ def find_config(name: str | Path) -> Path:
     )
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader keeps the last of two equal keys; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1 and name != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_config(file: Path) -> dict[str, Any]:
     """The sections of a YAML file.
 
     Raises:
-        ConfigError: when it cannot be read, or holds something else.
+        ConfigError: when it cannot be read, holds a key twice, or holds something else.
     """
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a safe loader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot read the configuration ({error})") from error
     except yaml.YAMLError as error:

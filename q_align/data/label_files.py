@@ -107,7 +107,7 @@ def labels_from_table(
     splits = pc.utf8_lower(pc.utf8_trim_whitespace(text_of(table, "split")))
     if mos_range is None:
         mos_range = range_of_rows(raw, splits, path, report)
-    else:
+    elif report["range_from"] == "declared":
         mos_range = checked_range(raw, mos_range, path)
     columns["raw_mos"] = pa.array(raw)
     columns["raw_std"] = pa.array(std, mask=np.isnan(std))

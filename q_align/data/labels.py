@@ -125,9 +125,15 @@ class Labels:
         return replace(self, table=table, mos_range=mos_range)
 
     def on(self, scheme: LevelScheme) -> LevelLabels:
-        """The same rows with `mos`, `std` and `votes` on the level scale of a scheme."""
+        """The same rows with `mos`, `std` and `votes` on the level scale of a scheme.
+
+        Raises:
+            LabelError: when the range is that of the votes' marks, and a MOS of the file lies outside it.
+        """
         width = self.mos_range[1] - self.mos_range[0]
         raw, std = self.column("raw_mos"), self.column("raw_std")
+        if self.report.get("range_from") == "votes":
+            self._check_marks(raw)
         mos = scheme.to_scale(raw, self.mos_range, higher_is_better=self.higher_is_better)
         added = {
             "mos": pa.array(mos),
@@ -146,6 +152,17 @@ class Labels:
         report = self.report | _unknown_levels(table, scheme)
         given = {f.name: getattr(self, f.name) for f in fields(Labels)}
         return LevelLabels(**given | {"table": table, "report": report}, scheme=scheme)
+
+    def _check_marks(self, raw: np.ndarray) -> None:
+        low, high = self.mos_range
+        slack = 1e-9 * (high - low)
+        rows = np.flatnonzero((raw < low - slack) | (raw > high + slack))
+        if rows.size:
+            first = int(rows[0])
+            raise LabelError(
+                f"{self.source}: {rows.size} rows have a MOS outside {low:g}..{high:g}, the marks of the votes (first: "
+                f"{self.table.column('media')[first]}, mos {raw[first]:g}); declare mos_range"
+            )
 
 
 @dataclass(slots=True)

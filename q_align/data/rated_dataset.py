@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from q_align.data.augment import augment
-from q_align.data.labels import Labels
+from q_align.data.labels import LevelLabels
+from q_align.data.questions import question_kind
 from q_align.errors import LevelTokenError, MediaError
 from q_align.media import open_frames
 from q_align.media.image import one_line
@@ -56,7 +57,7 @@ class Augmentation:
     seed: int = 0
 
 
-def source_groups(sets: Sequence[Labels]) -> tuple[list[str], np.ndarray]:
+def source_groups(sets: Sequence[LevelLabels]) -> tuple[list[str], np.ndarray]:
     """Names of the groups within which ratings are comparable (one set, one task), and each row's group (N,)."""
     names: list[str] = []
     groups = []
@@ -77,12 +78,12 @@ class RatedDataset(Dataset[RatedItem]):
 
     def __init__(
         self,
-        sets: Sequence[Labels],
+        sets: Sequence[LevelLabels],
         card: ModelCard,
         spec: MediaSpec,
         augmentation: Augmentation | None = None,
         *,
-        read: Callable[..., Any] = open_frames,
+        read: Callable[..., Any] | None = None,
     ) -> None:
         """Args:
         sets: labelled sets.
@@ -95,18 +96,24 @@ class RatedDataset(Dataset[RatedItem]):
         self.card, self.spec, self.augmentation, self.read = card, spec, augmentation, read
         self.ends = np.cumsum([len(labels) for labels in sets])
         self.names, self.groups = source_groups(self.sets)  # (N,) index into `names`
+        self.questions = [question_kind(labels) for labels in self.sets]
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
+    def own_question(self, index: int, sample: Sample) -> str | None:
+        """The row's question where scoring asks it too; None where scoring asks the card's."""
+        questions = self.questions[self._set_of(index)]
+        own = sample.question if questions.kind == "items" else questions.of_task.get(sample.task)
+        return own if own and own != self.card.question(sample.task) else None
+
+    def _set_of(self, index: int) -> int:
+        return int(np.searchsorted(self.ends, index, side="right"))
+
     def sample(self, index: int) -> Sample:
-        which = int(np.searchsorted(self.ends, index, side="right"))
+        which = self._set_of(index)
         start = self.ends[which] - len(self.sets[which])
         return self.sets[which][int(index - start)]
-
-    def asks_items(self, sample: Sample) -> bool:
-        """Whether a row's own question is what scoring asks too."""
-        return False
 
     def __getitem__(self, draw: int) -> RatedItem:
         epoch_draw, index = divmod(draw, len(self))
@@ -114,7 +121,7 @@ class RatedDataset(Dataset[RatedItem]):
         video = get_task(sample.task).medium == "video"
         error = None
         try:
-            frames, _ = self.read(sample.media, self.spec, video=video)
+            frames, _ = (self.read or open_frames)(sample.media, self.spec, video=video)
         except MediaError as reason:
             # counted by the trainer, up to train.max_bad_media
             error, frames = str(reason), [Image.new("RGB", BLANK, "gray")]
@@ -129,7 +136,7 @@ class RatedDataset(Dataset[RatedItem]):
         elif video and self.spec.pool != "model":
             frames = [frames[len(frames) // 2]]
         paraphrase = rng if show is not None and show.paraphrase else None
-        question = sample.question if self.asks_items(sample) or paraphrase is not None else None
+        question = self.own_question(index, sample) or (sample.question if paraphrase is not None else None)
         turn = build_turn(self.card, sample.task, frames, question=question, video=video, paraphrase=paraphrase)
         return RatedItem(sample, int(self.groups[index]), index, turn, show is not None, error)
 

@@ -74,7 +74,7 @@ def open_test_set(
         addresses = sum("://" in name for name in labels.column("media"))
         if addresses:
             raise ConfigError(f"{text}: {addresses} items are web addresses; --allow-urls fetches them")
-    check_media(labels, spec.card if spec else None)
+    check_media(labels, spec.card if spec else None, urls=True)  # refused above unless they are allowed
     return TestSet(labels, text, spec.card if spec else None, spec.labels if spec else None)
 
 

@@ -1,4 +1,4 @@
-"""How many items the words of a command line stand for, where that can be told in no time; for progress bars."""
+"""How many items the words of a command line stand for, where that is quick to find out; for progress bars."""
 
 from __future__ import annotations
 

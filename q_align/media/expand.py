@@ -1,7 +1,7 @@
-"""What people write on a command line -> items to score: files, folders, globs, lists, tables, tar shards, addresses.
+"""Words of a command line -> items to score: files, folders, globs, lists, tables, tar shards, addresses.
 
-Lazy, so that a list of a billion lines costs nothing until it is reached. Knows names and tables; decodes nothing. What
-cannot be found becomes an item all the same: it fails in its own row.
+Lazy, so that a list of a billion lines costs nothing until it is reached. What cannot be found becomes an item all the
+same: it fails in its own row.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
         words: files, folders (walked through), globs, lists and tables, tar shards, addresses; "-": names from the
             standard input, one a line.
         root: folder that paths inside lists and tables are relative to; the folder of the list where not given.
-        column: column of a table that holds the media; found by its name where not given.
+        column: column of a table that holds the paths or bytes; found by its name where not given.
 
     Raises:
-        MediaError: for a table without a column of media.
+        MediaError: for a table without such a column.
     """
     for word in words:
         path = Path(word)
@@ -89,11 +89,11 @@ def _first_columns(path: Path) -> Iterable[str]:
 
 
 def walk(folder: Path) -> Iterator[Item]:
-    """Media files of a folder and those below it, by name; other files are counted and left.
+    """Images and videos of a folder and those below it, by name; other files are skipped and counted.
 
-    A folder that cannot be listed is an item that fails: what it holds must not be missed unseen.
+    A folder that cannot be listed is an item that fails, so that its files are not missed in silence.
     """
-    left = 0
+    skipped = 0
     locked: list[OSError] = []
     for base, files in folders(folder, locked):
         yield from _unlisted(locked)
@@ -101,10 +101,10 @@ def walk(folder: Path) -> Iterator[Item]:
             if Path(name).suffix.lower() in MEDIA_SUFFIXES:
                 yield _named(os.path.join(base, name))  # noqa: PTH118 (twice as fast, and there may be millions)
             else:
-                left += 1
+                skipped += 1
     yield from _unlisted(locked)
-    if left:
-        log.info("%s: %d files without the suffix of an image or a video were left", folder, left)
+    if skipped:
+        log.info("%s: %d files without the suffix of an image or a video were skipped", folder, skipped)
 
 
 def folders(top: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
@@ -138,7 +138,7 @@ def clean(text: str) -> str:
 
 
 def tar_members(path: Path) -> Iterator[Item]:
-    """Media in a tar (WebDataset) shard, by their places in it (`q_align.media.packed`); the id is shard/member."""
+    """Images and videos in a tar (WebDataset) shard, by offset (`q_align.media.packed`); the id is shard/member."""
     import tarfile
 
     try:
@@ -206,7 +206,7 @@ def item_of(row: dict[str, Any], column: str, root: Path, place: str) -> Item:
     """One row of a table; `place` names it where nothing else does."""
     media: Any = row.get(column)
     name: str | None = None
-    if isinstance(media, dict):  # how Hugging Face datasets keep pictures: {"bytes": ..., "path": ...}
+    if isinstance(media, dict):  # how Hugging Face datasets store images: {"bytes": ..., "path": ...}
         name, media = media.get("path"), media.get("bytes") or media.get("path")
     if isinstance(media, str) and media and not is_url(media):
         name = name or media

@@ -1,7 +1,7 @@
-"""Which frames of a video are looked at: by rate, by count, or as short clips. Numbers in, numbers out; no decoding.
+"""Which frames of a video are sampled: by rate, by count, or as short clips.
 
 The paper's program takes frame int(fps * i) for every whole second i. For a constant rate that is the frame on screen
-at second i, and so it is taken here for a variable one.
+at second i, and the same is done here for a variable one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
     Args:
         times: (N,) when each frame is shown, in seconds, rising; N >= 1.
         rate: average frames per second.
-        spec: `fps` points per second (0: `max_frames` points over the whole video), at most `max_frames` frames, `clip`
-            frames one after another at each point.
+        spec: `fps` positions per second (0: `max_frames` positions over the whole video), at most `max_frames` frames,
+            `clip` consecutive frames per position.
     """
     count = len(times)
     rate = rate if 0 < rate < np.inf else 25.0  # some containers do not say; the times still count
@@ -27,7 +27,7 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
         points = np.arange(budget) * count // budget  # (P,)
     else:
         step = rate / spec.fps
-        constant = is_constant(times, rate)
+        constant = has_constant_rate(times, rate)
         total = int(count / step) if constant else int((times[-1] - times[0]) * spec.fps) + 1
         total = max(1, total)  # a video of less than one step has one point
         chosen = np.arange(total) if total <= budget else np.arange(budget) * total // budget
@@ -40,7 +40,7 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
     return sorted(set(np.clip(frames, 0, count - 1).tolist()))
 
 
-def is_constant(times: np.ndarray, rate: float) -> bool:
+def has_constant_rate(times: np.ndarray, rate: float) -> bool:
     """Whether no frame is more than one and a half frames away from where a constant rate puts it."""
     if not np.isfinite(times).all():
         return True  # no usable time stamps: the rate is all there is

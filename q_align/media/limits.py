@@ -1,7 +1,7 @@
-"""How much of a file is worth reading: the bounds that keep one bad medium from taking the machine down.
+"""How much of a file is read: bounds that stop one bad file from exhausting the machine.
 
-Knows numbers only. Pillow warns of images above its own border (`Image.MAX_IMAGE_PIXELS`) and refuses those above
-twice that; our own border is the first of the two, and an error.
+Pillow warns of images above its own limit (`Image.MAX_IMAGE_PIXELS`) and refuses those above twice that; ours is the
+first of the two, and an error.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one medium; beyond them it is a `MediaError`, never a crash.
+    """Bounds on one image or video; beyond them it is a `MediaError`, never a crash.
 
     Attributes:
         max_pixels: width times height of an image or of a video's frame.
         max_side: the longer side; encoders pad to a square, so 30000 x 2 costs what 30000 x 30000 does.
         max_bytes: of an encoded image, and of anything that is downloaded. Video files on disk are read in pieces and
             have no such bound; how many frames are held is `MediaSpec.max_frames`.
-        allow_urls: fetch http and https addresses; off unless asked for.
+        allow_urls: fetch http and https addresses; off by default.
         url_seconds: time for one download, all redirects included.
         damaged: "read" scores what can be decoded of a damaged video and puts a warning into its row; "error" refuses.
             A damaged image is always an error.

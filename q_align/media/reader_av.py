@@ -1,4 +1,4 @@
-"""Videos through PyAV (FFmpeg): every codec that FFmpeg knows. Rotation is applied here, FFmpeg only states it."""
+"""Videos through PyAV (FFmpeg): every codec that FFmpeg decodes. Rotation is applied here; FFmpeg only reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Videos through decord: exact seeking, rotation applied. Has no wheel for macOS or Linux on arm, and knows no AV1."""
+"""Videos through decord: exact seeking, rotation applied. No wheel for macOS or Linux on arm, no AV1."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def open_video(source: Source) -> Iterator[Reader]:
 
 
 def _probe(source: Source) -> tuple[int, int] | None:
-    """Width and height before anything is decoded, None without a picture; lets FFmpeg's own reason through for what is
-    no video, where decord prints a line whatever its level."""
+    """Width and height before anything is decoded, None without a video stream; raises FFmpeg's own reason
+    for what is no video, where decord prints a line whatever its log level."""
     av = require("av", extra="video")
     with av.open(source if hasattr(source, "read") else str(source)) as container:
-        pictures = container.streams.video
-        size = (pictures[0].width, pictures[0].height) if pictures else None
+        streams = container.streams.video
+        size = (streams[0].width, streams[0].height) if streams else None
     if hasattr(source, "seek"):
         source.seek(0)
     return size if size and all(size) else None

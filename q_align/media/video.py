@@ -93,8 +93,8 @@ def is_video(media: Media) -> bool:
             media.seek(0)
     except MediaError:
         return named  # the reader will say what is wrong
-    told = sniff(start)
-    return named if told is None else told
+    found = sniff(start)
+    return named if found is None else found
 
 
 def sniff(start: bytes) -> bool | None:

@@ -1,20 +1,20 @@
-"""Low-rank adapters: put them on a model, load them from every layout in use, merge them into the weights.
+"""LoRA adapters: added to a model, loaded from every layout in use, merged into the weights.
 
 Layouts: folders of the peft library (ours and DeQA-Score's), and the Q-Align authors' adapter with
-`non_lora_trainables.bin` beside it. Knows modules and files; no data and no training loop.
+`non_lora_trainables.bin` beside it.
 Source: LoRA (Hu et al., ICLR 2022); targets and ranks of Q-Align's published scripts (r 128, alpha 256).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from q_align.config.schema import LoraConfig
 from q_align.errors import CheckpointError, ConfigError, nearest, require
 from q_align.models.families import Family
 from q_align.models.parts import PEFT_PREFIX, part_of
@@ -26,29 +26,70 @@ CONFIG = "adapter_config.json"
 NON_LORA = "non_lora_trainables"
 
 
-def add_lora(model: nn.Module, family: Family, lora: LoraConfig) -> Any:
-    """Freezes the model and puts trainable adapters on the target modules.
+def add_lora(
+    model: nn.Module,
+    family: Family,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float = 0.0,
+    targets: Sequence[str] | None = None,
+    also_train: Sequence[str] = (),
+    dora: bool = False,
+    frozen: str = "float32",
+) -> Any:
+    """Freezes the model and adds trainable adapters to the target modules; what is trained is float32.
 
     Args:
-        model: the backbone's model; quantised ones are prepared for training (QLoRA).
+        model: the backbone's model; a quantised one makes this QLoRA.
         family: names the default targets (within the language part) and the parts.
-        lora: rank, alpha, dropout, targets, and the parts that are trained in full beside the adapters.
+        r: rank.
+        alpha: the adapters' output is scaled by alpha / r.
+        dropout: of the adapters' input.
+        targets: names of linear modules; None: the family's.
+        also_train: parts that are trained in full beside the adapters.
+        dora: weight-decomposed adapters.
+        frozen: dtype that the frozen matrices are held in, which is what the forward pass computes in (autocast);
+            norms and biases stay float32, quantised layers stay as they are.
 
     Raises:
         ConfigError: when a target or a part matches nothing in this model.
     """
     peft = require("peft", extra="train")
-    if getattr(model, "is_quantized", False):
-        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     settings = peft.LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        use_dora=lora.dora,
-        target_modules=_targets(model, family, lora.targets),
-        modules_to_save=[name for part in lora.also_train for name in _modules_of(model, family, part)] or None,
+        r=r,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        use_dora=dora,
+        target_modules=_targets(model, family, targets),
+        modules_to_save=[name for part in also_train for name in _modules_of(model, family, part)] or None,
     )
-    return peft.get_peft_model(model, settings)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    adapted = peft.get_peft_model(model, settings)
+    for parameter in adapted.parameters():
+        # not those of a quantiser, nor those that DeepSpeed has taken apart
+        if parameter.is_floating_point() and type(parameter.data) is Tensor and not hasattr(parameter, "ds_id"):
+            half = not parameter.requires_grad and parameter.dim() > 1
+            parameter.data = parameter.data.to(getattr(torch, frozen) if half else torch.float32)
+    return adapted
+
+
+def base_dtype(folder: Path, frozen: str, *, quantized: bool) -> str:
+    """In what a base is loaded for `add_lora`: half precision where that loses nothing, to save memory.
+
+    Args:
+        folder: of the base.
+        frozen: as in `add_lora`.
+        quantized: quantisers compute in the dtype that the model is loaded in.
+    """
+    if quantized:
+        return frozen
+    config = folder / "config.json"
+    if is_adapter(folder) or not config.is_file():
+        return "float32"
+    record = json.loads(config.read_text(encoding="utf-8"))
+    return frozen if frozen in (record.get("dtype"), record.get("torch_dtype")) else "float32"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -57,7 +98,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, merge: bool = True) -> Any:
-    """Puts the adapters of a folder on their base model.
+    """Adds the adapters of a folder to their base model.
 
     Args:
         model: the base, already loaded.
@@ -91,7 +132,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, merge: bool = True) ->
     return wrapped
 
 
-def _targets(model: nn.Module, family: Family, given: list[str] | None) -> list[str]:
+def _targets(model: nn.Module, family: Family, given: Sequence[str] | None) -> list[str]:
     """Full names of the linear modules to adapt: the family's within the language part, or the given ones anywhere."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     wanted = given or list(family.lora)

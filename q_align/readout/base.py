@@ -156,4 +156,4 @@ def expect_levels(level_logp: np.ndarray, levels: LevelScheme) -> np.ndarray:
 
 NO_NUMBER = "the model gives no finite number for it"
 MakeReadout = Callable[[LevelScheme, Encoder, tuple[str, ...]], Readout]
-READOUTS: Registry[MakeReadout] = Registry("readout", "q_align.readouts")
+READOUTS: Registry[MakeReadout] = Registry("readout", "q_align.readouts", key="readout.kind")

@@ -1,7 +1,7 @@
-"""The names of the original Q-Align package, over `Scorer`: same calls, same results, any model of ours.
+"""The classes of the original Q-Align package, over `Scorer`: same calls, same results, any model of ours.
 
-The interface is that of Q-Align's `scorer.py` and of the `score` method of its published models (Wu et al., 2024);
-written anew. Differences: any image mode, and videos of different lengths in one call.
+The interface is that of Q-Align's `scorer.py` and of the `score` method of its published models (Wu et al., 2024).
+Differences: any image mode, and videos of different lengths in one call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASPECTS = {"quality": "iqa", "aesthetics": "iaa"}
 
 
 def load_video(video_file: str | Path) -> list[Any]:
-    """Frames of a video at one per second, as PIL images; at least one, and however many there are.
+    """Frames of a video at one per second, as PIL images; at least one, with no upper limit.
 
     Raises:
         MediaError: when it cannot be read.
@@ -36,13 +36,13 @@ def load_video(video_file: str | Path) -> list[Any]:
 
 
 class QAlignScorer:
-    """Image quality. Called with a list of pictures, returns a 1-D float32 tensor in 0 (bad) .. 1 (excellent).
+    """Image quality. Called with a list of images, returns a 1-D float32 tensor in 0 (bad) .. 1 (excellent).
 
     Args:
         pretrained: model folder, id of a published model, or "nano".
-        device: None takes the best one that is there.
+        device: None: the best one available.
         dtype: see `Scorer.from_pretrained`.
-        scorer: one that is loaded already, instead of the above.
+        scorer: a loaded one, instead of the above.
     """
 
     task = "iqa"
@@ -60,7 +60,7 @@ class QAlignScorer:
         self.scorer = scorer
 
     def __call__(self, media: Sequence[Frame] | Sequence[Sequence[Frame]]) -> Tensor:
-        """Rates pictures, or videos as lists of frames: (B,) float32 in 0..1, on the model's device.
+        """Scores images, or videos as lists of frames: (B,) float32 in 0..1, on the model's device.
 
         Raises:
             MediaError: when one of them cannot be read.
@@ -74,7 +74,7 @@ class QAlignScorer:
         """As `score` of the published models: (B,) float32 on the level scale, 1 (bad) to 5 (excellent).
 
         Args:
-            images: pictures, or with input_="video" lists of frames.
+            images: images, or with input_="video" lists of frames.
             task_: "quality" or "aesthetics".
             input_: "image" or "video".
 
@@ -83,7 +83,7 @@ class QAlignScorer:
         """
         if task_ not in ASPECTS or input_ not in ("image", "video") or (task_, input_) == ("aesthetics", "video"):
             raise ConfigError(
-                f"cannot rate task_={task_!r} of input_={input_!r}; there are quality of "
+                f"cannot score task_={task_!r} of input_={input_!r}; there are quality of "
                 "image or video, and aesthetics of image"
             )
         return self._values(images, "vqa" if input_ == "video" else ASPECTS[task_])

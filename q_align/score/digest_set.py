@@ -1,6 +1,6 @@
-"""Which ids have been met: a set that holds hundreds of millions of them, at 16 bytes each.
+"""A set of ids at 16 bytes each, for hundreds of millions of them.
 
-Knows 128-bit digests of ids, not the ids: two ids share one with a chance of about 1e-21 among a billion.
+It stores 128-bit digests: the chance that any two of a billion ids share one is about 1e-21.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-FRESH = 1 << 20  # digests kept in a plain set before they are sorted into the arrays
+FRESH = 1 << 20  # digests in a plain set before they are sorted into the arrays
 DIGEST = np.dtype([("high", ">u8"), ("low", ">u8")])
 
 

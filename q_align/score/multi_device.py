@@ -1,7 +1,7 @@
 """One scoring process per device: the same command again for each, with its part of the ids.
 
-Parts are cut by a hash of the id, so they are the same whenever the command runs again; every process goes on with what
-all of them left in the folder. Knows command lines; no scoring.
+Parts are cut by a hash of the id, so they are the same whenever the command runs again; every process resumes from what
+all of them left in the folder.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def run_parts(words: Sequence[str], devices: Sequence[str]) -> bool:
         devices: one process each; the same device may come twice.
 
     Returns:
-        Whether every process came to its end: rows that failed do not count against it, a process that could not load
-        the model does.
+        Whether every process finished: failed rows do not count against it, a process that could not load the model
+        does.
     """
     children = []
     for number, device in enumerate(devices):
@@ -36,5 +36,5 @@ def run_parts(words: Sequence[str], devices: Sequence[str]) -> bool:
         raise
     for device, code in zip(devices, codes):
         if code != 0:
-            log.error("the process on %s ended with code %d; what it had not written is done by --resume", device, code)
+            log.error("the process on %s ended with code %d; --resume scores the rest", device, code)
     return not any(codes)

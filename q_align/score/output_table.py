@@ -119,11 +119,11 @@ def check_run_note(path: str | Path, settings: dict[str, Any]) -> None:
 
 
 def _has_rows(path: Path) -> bool:
-    from q_align.score.shards import list_shards, parts_of
+    from q_align.score.shards import list_shards, parts_folder
 
     if path.is_dir():
         return bool(list_shards(path))
-    return parts_of(path).exists() or (path.exists() and path.stat().st_size > 0)
+    return parts_folder(path).exists() or (path.exists() and path.stat().st_size > 0)
 
 
 def open_table(

@@ -86,7 +86,7 @@ class Shards:
             return
         rows = [{name: row.get(name) for name in self.schema.names} for row in self.buffer]
         path = self.folder / f"{self.prefix}-{self.next:06d}.parquet"
-        write_atomically(pa.Table.from_pylist(rows, self.schema), path)
+        write_parquet(pa.Table.from_pylist(rows, self.schema), path)
         self.next += 1
         self.buffer = []
 
@@ -101,7 +101,7 @@ class ParquetTable(Shards):
     def __init__(self, path: Path, columns: Sequence[str] = COLUMNS, **shards: Any) -> None:
         self.path = path
         finish_rename(path)
-        super().__init__(parts_of(path), columns, **shards)
+        super().__init__(parts_folder(path), columns, **shards)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         return read_shards(self.folder, ([self.path] if self.path.exists() else []) + list_shards(self.folder))
@@ -141,7 +141,7 @@ def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def parts_of(path: Path) -> Path:
+def parts_folder(path: Path) -> Path:
     """Where the shards of a single file wait; it exists while a run is unfinished."""
     return path.with_name(f".{path.name}.parts")
 
@@ -159,7 +159,7 @@ def drop_errors(path: Path) -> int:
     """Rewrites shards (or one file) without the rows that have an error; returns how many there were."""
     dropped = 0
     finish_rename(path)
-    unfinished = parts_of(path)
+    unfinished = parts_folder(path)
     for shard in list_shards(path) if path.is_dir() else [path, *list_shards(unfinished)]:
         table = pq.read_table(shard) if shard.exists() else None
         if table is None or table["error"].null_count == len(table):
@@ -167,7 +167,7 @@ def drop_errors(path: Path) -> int:
         good = table.filter(table["error"].is_null())
         dropped += len(table) - len(good)
         if len(good):
-            write_atomically(good, shard)
+            write_parquet(good, shard)
         else:
             shard.unlink()
     return dropped
@@ -178,7 +178,7 @@ def list_shards(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.parquet") if not p.name.startswith("."))
 
 
-def write_atomically(table: pa.Table, path: Path) -> None:
+def write_parquet(table: pa.Table, path: Path) -> None:
     """Writes a Parquet file under a temporary name, flushes it to the disk and renames it."""
     temporary = path.with_name(f".{path.stem}.tmp")
     pq.write_table(table, temporary)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from q_align.config.schema import RunConfig, resolve
+from q_align.config.resolve import resolve_config
+from q_align.config.schema import RunConfig
 from q_align.data.label_files import read_labels
 from q_align.errors import ConfigError, nearest
 from q_align.log import log
@@ -145,7 +146,7 @@ def variant_config(
     base, file = folder / "base.yaml", folder / "variant.yaml"
     base.write_text(yaml.safe_dump(plan.base), encoding="utf-8")
     file.write_text(yaml.safe_dump(sections), encoding="utf-8")
-    return resolve([base, file])
+    return resolve_config([base, file])
 
 
 def _run(
@@ -161,7 +162,7 @@ def _run(
     scorer = Scorer.from_pretrained(config.train.output_dir, device="cpu", workers=0)
     found: dict[str, Any] = {"srcc": {}, "plcc": {}, "seconds": round(seconds, 1)}
     for which, path in labels.items():
-        test = read_labels(path, source=which).split("test").on(config.scheme())
+        test = read_labels(path, source=which).split("test").on(scorer.card.levels)
         rated = scorer.stream(test.column("media").tolist(), task="iqa", on_error="raise")
         score = np.array([one.value for one in rated])
         found["srcc"][which] = round(srcc(test.column("mos"), score), 4)

@@ -1,4 +1,4 @@
-"""Our configuration in the words of transformers.TrainingArguments. Knows no data and no model."""
+"""Our configuration as transformers.TrainingArguments."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Any
 
 from q_align.config.schema import RunConfig
 from q_align.errors import ConfigError, require
-from q_align.train.distributed import before_group
+from q_align.train.distributed import import_group_holders
 from q_align.train.sharding import check_launch, engine_settings
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
-def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate: bool) -> Any:
+
+def training_arguments(config: RunConfig, folder: Path, *, items: int, evaluate: bool) -> Any:
     """TrainingArguments for a run.
 
     Args:
         config: resolved configuration.
         folder: where checkpoints go.
-        media: that are shown in one epoch.
+        items: sampled in one epoch.
         evaluate: whether there are rows to evaluate on; the best checkpoint is then the one with the highest SRCC.
     """
     import torch
     from transformers import TrainingArguments
 
     train = config.train
-    check_launch(train.engine, train.devices, os.environ, gpus=torch.cuda.device_count())
+    check_launch(train.engine, os.environ, gpus=torch.cuda.device_count())
     for tool in train.report_to:
         require(tool, extra="train" if tool == "tensorboard" else tool)
     if train.liger:
@@ -35,7 +37,7 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         require("liger_kernel", extra="liger")
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = math.ceil(media / (train.batch_size * train.accumulate * world))  # updates in one epoch
+    steps = math.ceil(items / (train.batch_size * train.accumulate * world))  # updates in one epoch
     every = max(1, round(train.eval_every * steps))
     if train.max_steps > 0:
         every = min(every, train.max_steps)
@@ -43,12 +45,12 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parent / "tensorboard")
     os.environ.setdefault("WANDB_PROJECT", "q_align")
     os.environ.setdefault("WANDB_DIR", str(folder.parent))
-    precision = _precision() if train.precision == "auto" else train.precision
+    precision = forward_precision(config)
     if world > 1:
-        before_group()  # TrainingArguments joins the other processes
+        import_group_holders()  # TrainingArguments joins the other processes
     return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=train.epochs * train.runs,
+        num_train_epochs=train.epochs,
         max_steps=train.max_steps,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.eval_batch_size or train.batch_size,
@@ -72,7 +74,7 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         disable_tqdm=True,  # we have a bar of our own
         logging_steps=train.log_every,
         report_to=list(train.report_to) or "none",
-        # said outright: otherwise several processes without GPUs do not find each other
+        # explicit: otherwise several processes without GPUs do not find each other
         use_cpu=cpu,
         ddp_backend="gloo" if cpu and "WORLD_SIZE" in os.environ else None,
         seed=train.seed,
@@ -80,11 +82,22 @@ def training_arguments(config: RunConfig, folder: Path, *, media: int, evaluate:
         run_name=folder.parent.name,
         **engine_settings(train.engine),
         average_tokens_across_devices=False,
-        ddp_find_unused_parameters=train.unused_parameters,
+        ddp_find_unused_parameters=False,
     )
 
 
-def _precision() -> str:
+def forward_precision(config: RunConfig) -> str:
+    """What the forward pass computes in: "fp32", "bf16" or "fp16".
+
+    With LoRA also what the frozen weights are held in: bf16 takes half the memory, on every device.
+    """
+    given = config.train.precision
+    if given is None:
+        return "bf16" if config.model.lora.enabled else "fp32"
+    return _fastest_precision() if given == "auto" else given
+
+
+def _fastest_precision() -> str:
     """bf16 where the device has instructions for it; emulating it is slower than fp32."""
     import torch
 

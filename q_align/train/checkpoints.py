@@ -1,61 +1,72 @@
-"""Checkpoints that are whole or absent: staged aside, renamed when complete, pruned to the best ones and the last.
+"""Atomic checkpoints: written aside, renamed when complete, pruned to the best ones and the last.
 
 A folder `checkpoint-N` is complete by construction; whatever a kill leaves behind lies in PARTIAL, where nothing looks.
-Knows files and the trainer's own record of a checkpoint; no model.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from q_align.errors import TrainingError
+from q_align.file_modes import apply_umask
 
 PARTIAL = ".partial"
 STATE = "trainer_state.json"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# torch's and safetensors' writers raise kinds of their own; the text is all that tells
-NO_ROOM_WORDS = ("No space left", "os error 28", "File too large", "os error 27", "quota exceeded", "os error 122")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch's and safetensors' writers raise their own exceptions; only the text tells
+DISK_FULL_TEXTS = ("No space left", "os error 28", "File too large", "os error 27", "quota exceeded", "os error 122")
 
 
-def complete(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, by rising step."""
     found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name) and p.is_dir()]
     return sorted(found, key=step_of)
 
 
-def last(folder: Path) -> Path | None:
+def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to resume from."""
-    return next(reversed(complete(folder)), None)
+    return next(reversed(list_checkpoints(folder)), None)
 
 
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def metric_of(checkpoint: Path, metric: str = "eval_srcc") -> float | None:
-    """What the evaluation at the checkpoint's own step found; None where there was none."""
-    history = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["log_history"]
-    found = [line[metric] for line in history if line["step"] == step_of(checkpoint) and metric in line]
-    return float(found[-1]) if found else None
+def trainer_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's own record: `global_step`, `max_steps`, `save_steps`, `log_history`, ..."""
+    return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
 
 
-def ranked(folder: Path) -> list[Path]:
-    """The checkpoints, best first: by SRCC, later before earlier; those without an evaluation come last."""
+def checkpoint_metrics(checkpoint: Path) -> dict[str, float]:
+    """The metrics (`eval_...`) of the evaluation at the checkpoint's own step; {} where there was none."""
+    lines = [line for line in trainer_state(checkpoint)["log_history"] if line["step"] == step_of(checkpoint)]
+    return {key: value for line in lines for key, value in line.items() if key.startswith("eval_")}
+
+
+def checkpoint_srcc(checkpoint: Path) -> float | None:
+    """The validation SRCC of a checkpoint; None where it was not evaluated, or the SRCC is undefined."""
+    value = checkpoint_metrics(checkpoint).get("eval_srcc")
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def best_first(folder: Path) -> list[Path]:
+    """The checkpoints by falling SRCC, later before earlier; those without an SRCC come last."""
 
     def key(path: Path) -> tuple[float, int]:
-        metric = metric_of(path)
-        return float("-inf") if metric is None else metric, step_of(path)
+        srcc = checkpoint_srcc(path)
+        return float("-inf") if srcc is None else srcc, step_of(path)
 
-    return sorted(complete(folder), key=key, reverse=True)
+    return sorted(list_checkpoints(folder), key=key, reverse=True)
 
 
-def stage(folder: Path) -> Path:
+def staging_folder(folder: Path) -> Path:
     """An empty place for files that are not yet a checkpoint; what an earlier process left there is removed."""
     place = folder / PARTIAL
     shutil.rmtree(place, ignore_errors=True)
@@ -63,8 +74,9 @@ def stage(folder: Path) -> Path:
     return place
 
 
-def finish(staged: Path, folder: Path) -> Path:
-    """Makes a staged checkpoint one that counts: its bytes reach the disk, then it gets its name in one step."""
+def commit_checkpoint(staged: Path, folder: Path) -> Path:
+    """Turns a staged checkpoint into a real one: flushes its files to the disk, then renames it in one step."""
+    apply_umask(staged)
     for path in staged.rglob("*"):
         if path.is_file():
             _sync(path)
@@ -76,36 +88,30 @@ def finish(staged: Path, folder: Path) -> Path:
     return target
 
 
-def ends(folder: Path, count: int, length: int) -> list[Path]:
-    """The last `count` checkpoints of every run of `length` steps, by rising step."""
-    runs = groupby(complete(folder), key=lambda checkpoint: (step_of(checkpoint) - 1) // length)
-    return [checkpoint for _, run in runs for checkpoint in list(run)[-count:]]
-
-
-def prune(folder: Path, keep: int, recent: int, length: int) -> None:
-    """Removes all but the `keep` best checkpoints and the `recent` last ones of every run of `length` steps."""
-    spared = {*ranked(folder)[:keep], *ends(folder, recent, length)}
-    for checkpoint in complete(folder):
-        if checkpoint not in spared:
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Removes all but the `keep` best checkpoints and the last one."""
+    kept = {*best_first(folder)[:keep], last_checkpoint(folder)}
+    for checkpoint in list_checkpoints(folder):
+        if checkpoint not in kept:
             _discard(checkpoint)
 
 
-def no_room(error: BaseException) -> bool:
-    """Whether an error of any library says that the disk, the quota or the file size is at its end."""
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of any library means that the disk, the quota or the largest file size is exhausted."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     texts = [str(error), str(error.__cause__ or ""), str(error.__context__ or "")]
-    return any(word in text for word in NO_ROOM_WORDS for text in texts)
+    return any(part in text for part in DISK_FULL_TEXTS for text in texts)
 
 
-def full(folder: Path, step: int) -> TrainingError:
-    """The error for a checkpoint that found no room; what it had written is given back."""
-    stage(folder)
-    whole = last(folder)
-    kept = f"{whole.name} is kept" if whole else "there was none before it"
+def disk_full_error(folder: Path, step: int) -> TrainingError:
+    """The error for a checkpoint that found no room; removes what was written of it."""
+    staging_folder(folder)
+    whole = last_checkpoint(folder)
+    kept = f"last complete checkpoint: {whole.name}" if whole else "there is no checkpoint before it"
     return TrainingError(
-        f"{folder}: no room for the checkpoint of step {step}; {kept}; free some space (or lower train.keep) and go on "
-        f"with --train.resume true"
+        f"{folder}: disk full while saving step {step}; {kept}; free space or lower train.keep, then resume with "
+        f"--train.resume true"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which parameter learns how fast: groups by part and by weight decay. Knows names and numbers; no model family."""
+"""Parameter groups of the optimizer: learning rates per part of the model, weight decay for matrices only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parameter_groups(
     """Groups for an optimizer.
 
     Args:
-        parameters: names and parameters; those without a gradient are left out.
+        parameters: names and parameters; frozen ones are left out.
         part_of: name -> part of the model; None for one that belongs to no part.
         rates: part -> learning rate, where it differs from `rate`.
         rate: learning rate of everything else.
@@ -32,6 +32,6 @@ def parameter_groups(
         if parameter.requires_grad:
             groups[rates.get(part_of(name) or "", rate), name in decayed].append(parameter)
     return [
-        {"params": members, "lr": lr, "weight_decay": decay if heavy else 0.0}
-        for (lr, heavy), members in groups.items()
+        {"params": members, "lr": lr, "weight_decay": decay if with_decay else 0.0}
+        for (lr, with_decay), members in groups.items()
     ]

@@ -1,12 +1,8 @@
-"""One training run, from a resolved configuration to a folder that scores (see `q_align.train.run_dir`).
-
-Knows how the parts are put together; no command line.
-"""
+"""One training run, from a resolved configuration to a folder that is a model (see `q_align.train.run_dir`)."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,148 +13,127 @@ import numpy as np
 from q_align.config.schema import RunConfig
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.image_header import pixel_counts
-from q_align.data.labels import Labels
+from q_align.data.labels import Labels, LevelLabels
 from q_align.data.mixture_sampler import epoch_counts
 from q_align.data.rated_dataset import Augmentation, RatedDataset, source_groups
 from q_align.data.samplers import build_sampler, source_batch_size
 from q_align.errors import ConfigError, require
 from q_align.log import log
 from q_align.losses import check_offers, get_loss, losses_of
-from q_align.models.backbone import Backbone, read_card
-from q_align.models.card import FILE, ModelCard
+from q_align.models.backbone import Backbone, locate, read_card
+from q_align.models.card import ModelCard
 from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
 from q_align.models.parts import freeze, part_of
-from q_align.readout import ReadoutSpec
-from q_align.train.average import average
-from q_align.train.checkpoints import ends, metric_of, ranked, stage
-from q_align.train.datasets import open_sets, reader, split
-from q_align.train.distributed import leave_group
-from q_align.train.run_dir import CHECKPOINTS, CONFIG, claim, publish, report_changes, write
-from q_align.train.sharding import check_started, plain_memory, plain_names
+from q_align.models.peft import add_lora, base_dtype
+from q_align.train.checkpoints import trainer_state
+from q_align.train.datasets import frame_reader, open_sets, with_opened
+from q_align.train.distributed import close_process_group
+from q_align.train.inheritance import inherit
+from q_align.train.run_dir import CHECKPOINTS, prepare_run_dir, record_start
+from q_align.train.run_result import RunResult, publish_best, read_result, report_broken, write_history
+from q_align.train.sharding import check_world, make_contiguous, save_under_loaded_names
+from q_align.train.trained_card import trained_card
 
-__all__ = ["run", "split"]
-
-# What a fine-tuned model's card keeps of the remarks on its base.
-LASTING = ("licence", "paper", "authors", "code")
-FEW = 10  # held-out media, below which a rank correlation says next to nothing
+FEW = 10  # validation items, below which a rank correlation means next to nothing
 
 
-def run(config: RunConfig) -> Path:
-    """Trains, and returns the run folder.
+def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[Any] = ()) -> RunResult:
+    """Trains a model.
+
+    Args:
+        config: resolved configuration.
+        data: opened labels in place of the files that the configuration names.
+        callbacks: `transformers.TrainerCallback`s, besides our own.
 
     Raises:
         ConfigError: when the output folder holds another run (unless train.resume), or settings contradict each other.
-        LabelError: when labels or media are missing or broken.
+        LabelError: when labels, images or videos are missing or broken.
         TrainingError: when the loss is not finite or the disk is full.
         TerminatedError: after SIGTERM, once a checkpoint is written.
     """
     require("accelerate", extra="train")
-    from q_align.train.progress import tidy
+    from q_align.train.progress import quiet_libraries
     from q_align.train.terminate import TerminatedError
 
-    with tidy():
-        output, stopped_at = _run(config)
-        leave_group()
+    with quiet_libraries():
+        output, stopped_at, history = _run(config, data, callbacks)
+        close_process_group()
     if stopped_at is not None:
         raise TerminatedError(stopped_at, output)
-    return output
+    return read_result(output, history)
 
 
-def _run(config: RunConfig) -> tuple[Path, int | None]:
-    """The run folder, and the step at which SIGTERM ended the run."""
+def _run(
+    config: RunConfig, data: Sequence[Labels], callbacks: Sequence[Any]
+) -> tuple[Path, int | None, list[dict[str, Any]]]:
+    """The run folder, the step at which SIGTERM ended the run, and the lines of the log."""
     from q_align.train.arguments import training_arguments
+    from q_align.train.early_stopping import SaveWhenStopped, StopWithoutProgress, evaluations_without_progress
     from q_align.train.progress import Progress
-    from q_align.train.restart import Restart
     from q_align.train.terminate import StopOnTerminate
 
-    output, start = claim(config.train.output_dir, resume=config.train.resume)
-    readout = ReadoutSpec("levels", config.scheme())
-    card = dataclasses.replace(read_card(config.model.path), readout=readout, media=config.media)
-    training, validation = open_sets(config)
-    card = _trained_card(card, training, config)
+    output, start = prepare_run_dir(config.train.output_dir, resume=config.train.resume)
+    joined = inherit(with_opened(config, data), read_card(config.model.path))
+    config, card = joined.config, joined.card
+    training, validation = open_sets(config, card.levels, data)
+    card = trained_card(card, training, config)
     held_out = sum(len(labels) for labels in validation)
+    if not held_out and config.train.patience:
+        raise ConfigError("train.patience needs validation rows; set data.val_share, or mark rows split=val")
     if 0 < held_out < FEW:
         log.warning(
-            "%d held-out media are too few to choose a checkpoint by; data.val_share 0 trains on all (the "
-            "configuration nano_finetune does), or name more rows val",
+            "only %d validation items: too few to select a checkpoint by SRCC; set data.val_share 0 to train on all "
+            "rows, or mark more rows split=val",
             held_out,
         )
     draws = order(config, training)
-    args = training_arguments(config, output / CHECKPOINTS, media=len(draws), evaluate=bool(validation))
+    args = training_arguments(config, output / CHECKPOINTS, items=len(draws), evaluate=bool(held_out))
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
     check_precision(config.model.attn, precision, "train.precision")
     warn_of_emulation(args.device, precision, "train.precision")
     backbone = _backbone(config, card)
     check_offers(losses_of(config.loss.name, config.loss.weights), backbone.readout.offers)
     train_set, eval_set = _datasets(config, backbone, training, validation)
-    progress, stop = Progress(), StopOnTerminate()
-    callbacks: list[Any] = [progress, stop]
-    if config.train.runs > 1:
-        callbacks.append(Restart(backbone.model, config.train.runs))
-    trainer = _trainer(config, args, backbone, train_set, eval_set, draws=draws, callbacks=callbacks)
-    check_started(trainer.accelerator, config.train.engine, os.environ)
+    progress, stop, patience = Progress(), StopOnTerminate(), config.train.patience
+    ours = [progress, stop, *([StopWithoutProgress(patience)] if patience else [])]
+    trainer = _trainer(
+        config, args, backbone, train_set, eval_set, draws=draws, callbacks=[*ours, *callbacks, SaveWhenStopped()]
+    )
+    check_world(trainer.accelerator, config.train.engine, os.environ)
     first = trainer.is_world_process_zero()
     if first:
-        output.mkdir(parents=True, exist_ok=True)
-        report_changes(output / CONFIG, config.to_yaml())
-        write(output / CONFIG, config.to_yaml())
-    shown = ", ".join(f"{len(labels)} of {labels.source}" for labels in training)
-    log.info("training on %s (%d an epoch); %d held out", shown, len(draws), len(eval_set or ()))
-    try:
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
-    finally:
-        progress.close()
-        stop.close()
-        if first:
-            _keep_history(trainer.state.log_history, output / "log_history.json")
-    _report_broken(trainer, output)
+        record_start(output, config.to_yaml(), training, validation)
+        for line in joined.lines(config.model.path):
+            log.info("%s", line)
+        log.info("%d training items per epoch", len(draws))
+    history: list[dict[str, Any]] = trainer_state(start)["log_history"] if start else []
+    if patience and evaluations_without_progress(history) >= patience:
+        log.info("%s: had stopped without progress (train.patience); a larger train.patience continues it", output)
+    else:
+        try:
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
+        finally:
+            progress.close()
+            stop.close()
+            history = trainer.state.log_history
+            if first:
+                write_history(history, output)
+    report_broken(trainer, output)
     if stop.stopped_at is None and first:
-        _publish(output, config.train.average, trainer.run_steps)
+        publish_best(output)
     trainer.accelerator.wait_for_everyone()
-    return output, stop.stopped_at
-
-
-def _trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> ModelCard:
-    """The card of the model that this run makes: what it is trained on, and from what it started."""
-    fresh = config.model.init == "random"
-    records: list[dict[str, Any]] = [
-        {
-            "source": labels.source,
-            "task": str(task),
-            "rows": int((labels.column("task") == task).sum()),
-            "mos_range": list(labels.mos_range),
-            "higher_is_better": labels.higher_is_better,
-        }
-        for labels in sets
-        for task in np.unique(labels.column("task"))
-    ]
-    tasks = {record["task"] for record in records}
-    about = {} if fresh else {key: value for key, value in card.about.items() if key in LASTING}
-    sources = ", ".join(dict.fromkeys(record["source"] for record in records))
-    return dataclasses.replace(
-        card,
-        tasks=tuple(sorted(tasks | set(() if fresh else card.tasks))),
-        trained_on=[*([] if fresh else card.trained_on), *records],
-        base=_home(config.model.path),
-        calibration={},
-        about=about | {"name": Path(config.train.output_dir).name, "data": f"trained with q_align on {sources}"},
-    )
-
-
-def _home(path: str) -> str:
-    """Where a base lies, for adapters that are loaded from another folder than the one they were trained in."""
-    return str(Path(path).resolve()) if Path(path).is_dir() else path
+    return output, stop.stopped_at, history
 
 
 def _datasets(
-    config: RunConfig, backbone: Backbone, training: list[Labels], validation: list[Labels]
+    config: RunConfig, backbone: Backbone, training: list[LevelLabels], validation: list[LevelLabels]
 ) -> tuple[RatedDataset, RatedDataset | None]:
     data, card, encoder = config.data, backbone.card, backbone.encoder
     show = Augmentation(paraphrase=data.questions == "pool", flip=data.flip, crop=data.crop, seed=config.train.seed)
 
-    def dataset(sets: list[Labels], shown: Augmentation | None) -> RatedDataset:
-        read = reader(data, training=shown is not None)
+    def dataset(sets: list[LevelLabels], shown: Augmentation | None) -> RatedDataset:
+        read = frame_reader(data, training=shown is not None)
         if read is None:
             return RatedDataset(sets, card, encoder.opens, shown)
         if encoder.stores is None or (data.crop and encoder.stores != encoder.opens):
@@ -181,11 +156,11 @@ def order(config: RunConfig, labels: Sequence[Labels]) -> EpochSampler:
 
     def lengths() -> np.ndarray:
         paths = [str(path) for one in labels for path in one.column("media")]
-        return pixel_counts(paths, most=config.media.max_pixels)
+        return pixel_counts(paths, most=config.media.max_pixels or None)
 
     return build_sampler(
         sizes,
-        epoch_counts(sizes, weights=weights, caps=caps, temperature=data.temperature),
+        epoch_counts(sizes, weights=weights, caps=caps),
         batch_size=source_batch_size(train.batch_size, group_size=loss.group_size, processes=processes),
         seed=train.seed,
         tasks=np.concatenate([one.column("task").astype(str) for one in labels]) if data.balance else None,
@@ -197,25 +172,29 @@ def order(config: RunConfig, labels: Sequence[Labels]) -> EpochSampler:
 def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     from transformers import set_seed
 
+    from q_align.train.arguments import DTYPES, forward_precision
+
     set_seed(config.train.seed)
     options = {name: getattr(config.model, name) for name in ("attn", "quantize") if getattr(config.model, name)}
-    # weights stay in float32; lower precision is autocast (train.precision)
-    backbone = Backbone.from_pretrained(config.model.path, dtype="float32", card=card, **options)
+    # what is trained is float32; lower precision is autocast (train.precision)
+    frozen, dtype = DTYPES[forward_precision(config)], "float32"
+    if config.model.lora.enabled:
+        dtype = base_dtype(locate(config.model.path), frozen, quantized=config.model.quantize is not None)
+    backbone = Backbone.from_pretrained(config.model.path, dtype=dtype, card=card, **options)
     if config.model.init == "random":
         backbone = Backbone.join(type(backbone.model)(backbone.model.config), backbone.encoder, backbone.card)
     if config.train.engine != "auto":
-        plain_names(backbone.model)
-        plain_memory(backbone.model)
+        save_under_loaded_names(backbone.model)
+        make_contiguous(backbone.model)
     family = family_of(card.family)
     if config.model.lora.enabled:
-        from q_align.models.peft import add_lora
-
-        backbone.model = add_lora(backbone.model, family, config.model.lora)
+        lora = {name: value for name, value in dataclasses.asdict(config.model.lora).items() if name != "enabled"}
+        backbone.model = add_lora(backbone.model, family, frozen=frozen, **lora)
     freeze(backbone.model, family, config.model.freeze)
     if config.train.checkpointing:
-        from q_align.train.recompute import recompute
+        from q_align.train.activation_checkpointing import checkpoint_activations
 
-        recompute(backbone.model, family, config.train.checkpointing)
+        checkpoint_activations(backbone.model, family, config.train.checkpointing)
     return backbone
 
 
@@ -245,46 +224,6 @@ def _trainer(
             lr_parts=train.lr_parts,
             max_bad_media=train.max_bad_media,
             keep=train.keep,
-            recent=train.average,
-            runs=train.runs,
         ),
         callbacks=callbacks,
     )
-
-
-def _keep_history(history: list[dict[str, float]], path: Path) -> None:
-    try:
-        write(path, json.dumps(history, indent=1) + "\n")
-    except OSError as error:
-        # on a full disk the run's own error says more, and must come through
-        log.warning("%s: cannot be written (%s)", path, error)
-
-
-def _report_broken(trainer: Any, output: Path) -> None:
-    """Lists the media that were skipped, of all processes: in the log and in broken_media.json."""
-    from accelerate.utils import gather_object
-
-    reasons = sorted(set(gather_object(list(trainer.broken))))
-    if not trainer.is_world_process_zero() or not reasons:
-        return
-    write(output / "broken_media.json", json.dumps(reasons, indent=1, ensure_ascii=False) + "\n")
-    log.info("%d unreadable media were skipped (broken_media.json):", len(reasons))
-    for reason in reasons:
-        log.info("  %s", reason)
-
-
-def _publish(output: Path, count: int, length: int) -> None:
-    """Makes the run's folder a model: the best checkpoint, or the mean of the last `count` of each run of `length`."""
-    folder = output / CHECKPOINTS
-    taken = ranked(folder)[:1] if count == 1 else ends(folder, count, length)
-    if count == 1:
-        publish(taken[0], output)
-    else:
-        publish(average(taken, stage(folder) / "mean"), output)
-        stage(folder)  # the files have their second name
-    found = [metric_of(checkpoint) for checkpoint in taken]
-    rated = ", ".join(f"{metric:.4f}" for metric in found if metric is not None)
-    said = f"validation SRCC {rated}" if rated else "no validation rows"
-    names = ", ".join(checkpoint.name for checkpoint in taken)
-    what = "best checkpoint" if count == 1 else "mean of"
-    log.info("%s %s (%s); model in %s (%s)", what, names, said, output, FILE)

@@ -1,27 +1,35 @@
-"""The folder of a run: claimed before the start, resumed, and filled with the best model at the end.
+"""The folder of a run: prepared before the start, resumed, and filled with the final model at the end.
 
-A run folder holds config.yaml, checkpoints/, log_history.json, tensorboard/, and the best checkpoint's files at its
-top, so that the folder itself is a model. Knows files only.
+It holds config.yaml, split.csv, checkpoints/, log_history.json, tensorboard/, and the files of the best checkpoint at
+its top, so that the folder itself is a model.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from q_align.data.labels import Labels
 from q_align.errors import ConfigError
 from q_align.log import log
 from q_align.models.card import FILE
-from q_align.train.checkpoints import last
+from q_align.train.checkpoints import last_checkpoint
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
-# Files of a checkpoint that serve resuming only; the published model goes without them.
+HISTORY = "log_history.json"
+SPLIT = "split.csv"
+BROKEN = "broken_media.json"
+# Of a run: these are not part of the model that lies beside them.
+RUN_ONLY = (CHECKPOINTS, CONFIG, HISTORY, SPLIT, BROKEN, "tensorboard", "wandb")
+# Of a checkpoint: files that serve resuming only; the published model goes without them.
 RESUME_ONLY = (
     "optimizer",
     "scheduler",
@@ -36,11 +44,11 @@ RESUME_ONLY = (
 )
 
 
-def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
-    """The run's folder, and the checkpoint to go on from.
+def prepare_run_dir(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
+    """The run's folder, and the checkpoint to resume from.
 
     Raises:
-        ConfigError: when no folder is named, or it holds another run and nobody said to resume it.
+        ConfigError: when no folder is named, or it holds another run and train.resume is not set.
     """
     if not output_dir:
         raise ConfigError("train.output_dir is not set: name the folder of the run")
@@ -49,7 +57,7 @@ def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
         raise ConfigError(f"{output}: is a file; train.output_dir names a folder")
     start = None
     if output.is_dir() and any(output.iterdir()):
-        start = last(output / CHECKPOINTS)
+        start = last_checkpoint(output / CHECKPOINTS)
         if not resume:
             what = "continue it" if start else "begin it again (it has no checkpoint yet)"
             raise ConfigError(
@@ -60,8 +68,20 @@ def claim(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
     return output, start
 
 
+def record_start(output: Path, config: str, training: Sequence[Labels], validation: Sequence[Labels]) -> None:
+    """Writes and logs the configuration (YAML) and the data of a run, before its first step."""
+    output.mkdir(parents=True, exist_ok=True)
+    report_changes(output / CONFIG, config)
+    write_atomically(output / CONFIG, config)
+    write_split(output / SPLIT, training, validation)
+    held_out = {labels.source: len(labels) for labels in validation}
+    for labels in training:
+        many = (labels.source, len(labels), held_out.get(labels.source, 0))
+        log.info("%s: %d items for training, %d for validation", *many)
+
+
 def report_changes(written: Path, text: str) -> None:
-    """Says which settings a resumed run has changed: with others it may not end where it would have ended."""
+    """Logs which settings of a resumed run differ from its config.yaml: it may not end where it would have ended."""
     if not written.is_file():
         return
     before, now = (dict(_leaves(yaml.safe_load(t))) for t in (written.read_text(encoding="utf-8"), text))
@@ -78,17 +98,30 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
-def write(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes a file that is never seen half written."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
 
 
-def publish(checkpoint: Path, output: Path) -> None:
-    """Puts the model files of a checkpoint at the top of the run folder (links where the disk allows it).
+def write_split(path: Path, training: Sequence[Labels], validation: Sequence[Labels]) -> None:
+    """Lists which rows were trained on and which were held out: a labels file, with the MOS as the labels hold it."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["media", "mos", "task", "split", "set", "id"])
+    for split, sets in (("train", training), ("val", validation)):
+        for labels in sets:
+            columns = [labels.column(name) for name in ("media", "raw_mos", "task", "id")]
+            for media, mos, task, name in zip(*columns):
+                rows.writerow([os.path.abspath(media), mos, task, split, labels.source, name])  # noqa: PTH100
+    write_atomically(path, text.getvalue())
 
-    The card goes away first and comes back last: a folder with a card is a whole model.
+
+def publish_model(checkpoint: Path, output: Path) -> None:
+    """Puts the model files of a checkpoint at the top of the run folder (hard links where the disk allows them).
+
+    The card is removed first and comes back last: a folder with a card is a complete model.
     """
     (output / FILE).unlink(missing_ok=True)
     for path in sorted(model_files(checkpoint), key=lambda p: p.name == FILE):
@@ -96,17 +129,18 @@ def publish(checkpoint: Path, output: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(target.name + ".new")
         fresh.unlink(missing_ok=True)
-        link(path, fresh)
+        link_or_copy(path, fresh)
         fresh.replace(target)
 
 
-def model_files(checkpoint: Path) -> list[Path]:
-    """The files of a checkpoint that make it a model, without those that serve resuming only."""
-    files = [p for p in sorted(checkpoint.rglob("*")) if p.is_file()]
-    return [p for p in files if not p.relative_to(checkpoint).parts[0].startswith(RESUME_ONLY)]
+def model_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint, or of a run, that make it a model."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    tops = [p.relative_to(folder).parts[0] for p in files]
+    return [p for p, top in zip(files, tops) if top not in RUN_ONLY and not top.startswith(RESUME_ONLY)]
 
 
-def link(path: Path, target: Path) -> None:
+def link_or_copy(path: Path, target: Path) -> None:
     """A second name for a file; a copy on another file system, or one without links."""
     try:
         os.link(path, target)

@@ -1,18 +1,11 @@
-"""transformers.Trainer, whose checkpoints are whole or absent, and each of them a model folder that scores.
-
-Knows how the library saves and loads; nothing of losses, ratings or data.
-"""
+"""transformers.Trainer with atomic checkpoints, each of which is a complete model folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from q_align.models.backbone import Backbone
@@ -22,58 +15,40 @@ from q_align.train import checkpoints
 class SavingTrainer(Trainer):
     """Every checkpoint it writes is a complete model folder (weights, tokenizer, q_align.json)."""
 
-    def __init__(
-        self, backbone: Backbone, args: TrainingArguments, *, keep: int, recent: int, runs: int, **parts: Any
-    ) -> None:
+    def __init__(self, backbone: Backbone, args: TrainingArguments, *, keep: int, **parts: Any) -> None:
         """Args:
         backbone: what is trained.
         args: of transformers.
-        keep: best checkpoints kept.
-        recent: last checkpoints of each run kept besides.
-        runs: equal parts of the training, each with a learning rate from its beginning to its end.
+        keep: best checkpoints kept; the last one is kept as well.
         parts: forwarded whole to `transformers.Trainer`.
         """
-        self.backbone, self.keep, self.recent, self.runs = backbone, keep, recent, runs
+        self.backbone, self.keep = backbone, keep
         self.staging: Path | None = None
         super().__init__(model=backbone.model, args=args, **parts)
-
-    @property
-    def run_steps(self) -> int:
-        return self.state.max_steps // self.runs
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        """The library's schedule for one run, again for each."""
-        if self.runs == 1:
-            return super().create_scheduler(num_training_steps, optimizer)
-        length = num_training_steps // self.runs
-        scheduler = super().create_scheduler(length, optimizer)
-        assert isinstance(scheduler, LambdaLR)
-        scheduler.lr_lambdas = [partial(_again, rate, length) for rate in scheduler.lr_lambdas]
-        return scheduler
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.staging or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The library's checkpoint, written aside and renamed when it is whole."""
+        """The library's checkpoint, written aside and renamed when it is complete."""
         folder = Path(str(self.args.output_dir))
         self.staging = folder / checkpoints.PARTIAL
         if self.args.should_save:
-            checkpoints.stage(folder)
+            checkpoints.staging_folder(folder)
         self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                checkpoints.finish(self.staging / f"checkpoint-{self.state.global_step}", folder)
+                checkpoints.commit_checkpoint(self.staging / f"checkpoint-{self.state.global_step}", folder)
         except Exception as error:
-            if checkpoints.no_room(error):
-                raise checkpoints.full(folder, self.state.global_step) from error
+            if checkpoints.is_disk_full(error):
+                raise checkpoints.disk_full_error(folder, self.state.global_step) from error
             raise
         finally:
             self.staging = None
         if self.args.should_save:
-            checkpoints.prune(folder, self.keep, self.recent, self.run_steps)
+            checkpoints.prune_checkpoints(folder, self.keep)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -89,10 +64,10 @@ class SavingTrainer(Trainer):
             self.backbone.card.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        """The library loads by name and passes over names that do not fit.
+        """The library loads by name and skips names that do not fit.
 
-        Many families are written under the names of their first release, so that it would go on from the base without
-        a word; their own loader knows both.
+        Many families are saved under the names of their first release, so that it would silently resume from the base;
+        their own loader knows both names.
         """
         target = self.model if model is None else model
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
@@ -110,7 +85,3 @@ class SavingTrainer(Trainer):
 def _inside(name: str, module: str) -> bool:
     """Whether a parameter's name lies inside the module of that name; never for ""."""
     return bool(module) and f"{module}." in name
-
-
-def _again(rate: Callable[[int], float], length: int, step: int) -> float:
-    return rate(step % length)

@@ -1,7 +1,7 @@
-"""How several devices share the work: `train.engine` as settings of the libraries, and refusal of broken launches.
+"""Training on several devices: `train.engine` as settings of DeepSpeed and FSDP, and checks of the launch.
 
 Engines are JSON files beside this one (`configs/engines` in a checkout): DeepSpeed's own format for ZeRO, the Trainer's
-`fsdp_config` for FSDP. Knows environment variables of launchers; no model, no data.
+`fsdp_config` for FSDP.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ HOW = "start it with scripts/train.sh, or torchrun --nproc_per_node N -m q_align
 OTHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
-def check_launch(engine: str, devices: int | None, environ: Mapping[str, str], *, gpus: int) -> None:
+def check_launch(engine: str, environ: Mapping[str, str], *, gpus: int) -> None:
     """Refuses a launch that would train in one process, or in several that know nothing of each other.
 
     Args:
         engine: train.engine.
-        devices: train.devices, how many processes the user expects; None: as many as there are.
         environ: environment variables of this process.
         gpus: GPUs that this process sees.
 
@@ -32,8 +31,6 @@ def check_launch(engine: str, devices: int | None, environ: Mapping[str, str], *
         ConfigError: says which sign of several processes was found, and how to start them.
     """
     world = int(environ.get("WORLD_SIZE", "0"))  # 0: no launcher
-    if devices is not None and max(world, 1) != devices:
-        raise ConfigError(f"train.devices is {devices}, but {max(world, 1)} processes run; {HOW}")
     if world == 0:
         for name in OTHERS:
             if int(environ.get(name, "1")) > 1:
@@ -44,9 +41,9 @@ def check_launch(engine: str, devices: int | None, environ: Mapping[str, str], *
         if gpus > 1:
             raise ConfigError(f"{gpus} GPUs, but one process; {HOW}, or choose one GPU with CUDA_VISIBLE_DEVICES=0")
         if engine != "auto":
-            raise ConfigError(f"train.engine {engine} shares the model between processes, also if it is one; {HOW}")
+            raise ConfigError(f"train.engine {engine} must be launched with torchrun, even on one GPU: {HOW}")
     if engine == "fsdp" and gpus == 0:
-        raise ConfigError("train.engine fsdp needs GPUs (on CPU its library falls back silently); use zero3 or auto")
+        raise ConfigError("train.engine fsdp needs GPUs (on a CPU accelerate falls back to DDP); use zero3 or auto")
 
 
 def engine_settings(engine: str) -> dict[str, Any]:
@@ -64,8 +61,8 @@ def engine_settings(engine: str) -> dict[str, Any]:
     return {"deepspeed": settings}
 
 
-def check_started(accelerator: Any, engine: str, environ: Mapping[str, str]) -> None:
-    """Makes sure that the libraries did what they were told: as many processes, and the engine that was asked for.
+def check_world(accelerator: Any, engine: str, environ: Mapping[str, str]) -> None:
+    """Checks that the libraries did what they were told: as many processes, and the engine that was asked for.
 
     Raises:
         ConfigError: when they fell back to something else.
@@ -78,10 +75,10 @@ def check_started(accelerator: Any, engine: str, environ: Mapping[str, str]) -> 
         raise ConfigError(f"train.engine is {engine}, but the libraries chose {accelerator.distributed_type.name}")
 
 
-def plain_names(model: Any) -> None:
+def save_under_loaded_names(model: Any) -> None:
     """Makes a model that was loaded under ZeRO-3 save its weights under the names it was loaded from.
 
-    The library remembers there every renaming that it knows for the family instead of those that applied, and undoes
+    transformers remembers there every renaming that it knows for the family instead of those that applied, and undoes
     all of them when it saves: `model.language_model.model.language_model.*`, which no other reader knows.
     """
     renamings = getattr(model, "_weight_conversions", None)
@@ -89,8 +86,8 @@ def plain_names(model: Any) -> None:
         model._weight_conversions = [renaming for renaming in renamings if renaming.was_used()]
 
 
-def plain_memory(model: Any) -> None:
-    """Lays weights out row by row: DeepSpeed sends bytes, and refuses the channels-last order of convolutions."""
+def make_contiguous(model: Any) -> None:
+    """Gives all weights the contiguous memory format: DeepSpeed refuses the channels-last format of convolutions."""
     import torch
 
     for tensor in (*model.parameters(), *model.buffers()):

@@ -1,4 +1,4 @@
-"""How fast a run goes, and what it waits for. Knows clocks and batches; no model, no loss."""
+"""Throughput of a run: items and tokens per second, the share of time spent waiting for data, peak memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 class Throughput:
-    """Counts media and tokens between two lines of the log; evaluating and saving do not count as training time."""
+    """Counts items and tokens between two lines of the log; evaluating and saving do not count as training time."""
 
     def __init__(self) -> None:
         self.reset()
@@ -20,7 +20,7 @@ class Throughput:
     def reset(self) -> None:
         self.start = time.perf_counter()
         self.waited = self.paused = 0.0
-        self.media = 0
+        self.items = 0
         self.tokens: Any = 0  # a tensor on the batch's device: reading it at every step would stall a GPU
 
     @contextmanager
@@ -32,28 +32,28 @@ class Throughput:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Around work that is no training."""
+        """Around work that is not training."""
         begun = time.perf_counter()
         try:
             yield
         finally:
             self.paused += time.perf_counter() - begun
 
-    def see(self, batch: Mapping[str, Any]) -> None:
-        self.media += len(batch["index"])
+    def count_batch(self, batch: Mapping[str, Any]) -> None:
+        self.items += len(batch["index"])
         if "attention_mask" in batch:
             self.tokens = self.tokens + batch["attention_mask"].sum()
 
-    def line(self, processes: int) -> dict[str, float]:
-        """Rates of all processes together since the last line, and starts anew.
+    def rates(self, processes: int) -> dict[str, float]:
+        """Rates of all processes together since the last call; then starts again from zero.
 
         Returns:
-            media_per_s, tokens_per_s (padding not counted), data_wait (share 0..1 of the time spent waiting for
+            items_per_s, tokens_per_s (padding not counted), data_wait (share 0..1 of the time spent waiting for
             batches), memory_gb (peak of this process: the GPU's where there is one, else resident).
         """
         seconds = max(time.perf_counter() - self.start - self.paused, 1e-9)
         found = {
-            "media_per_s": self.media * processes / seconds,
+            "items_per_s": self.items * processes / seconds,
             "tokens_per_s": float(self.tokens) * processes / seconds,
             "data_wait": min(1.0, self.waited / seconds),
             "memory_gb": peak_memory(),

@@ -1,7 +1,4 @@
-"""transformers.Trainer, with the loss from a loss, the metrics from ratings, and the record of what goes on.
-
-Knows no file formats and no configuration; `train.run` builds one, `train.saving` writes its checkpoints.
-"""
+"""transformers.Trainer for rated images and videos: our losses, rating metrics, broken items, throughput."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, TrainerCallback, TrainerState, TrainingArguments
@@ -20,12 +18,12 @@ from transformers.trainer_callback import PrinterCallback
 
 from q_align.data.epoch_sampler import EpochSampler
 from q_align.data.rated_dataset import Collator, RatedDataset
-from q_align.errors import MediaError
 from q_align.losses.base import Loss, Prediction, Targets
 from q_align.models.backbone import Backbone
+from q_align.train.broken_items import BrokenItems
 from q_align.train.eval_metrics import rating_metrics
 from q_align.train.global_batch import gather_rows, mean_answer_tokens, select_rows
-from q_align.train.nonfinite import stop_at_nonfinite
+from q_align.train.nonfinite import LossCheck
 from q_align.train.optimizer import parameter_groups
 from q_align.train.saving_trainer import SavingTrainer
 from q_align.train.throughput import Throughput
@@ -39,22 +37,18 @@ class Options:
     """Attributes:
     part_of: parameter name -> part (vision, connector, language).
     lr_parts: part -> learning rate, where it differs from the common one.
-    max_bad_media: unreadable media tolerated before the run stops.
-    keep: best checkpoints kept.
-    recent: last checkpoints of each run kept besides.
-    runs: from the same start, see `train.restart`.
+    max_bad_media: unreadable items tolerated before the run stops.
+    keep: best checkpoints kept; the last one is kept as well.
     """
 
     part_of: Callable[[str], str | None] = lambda name: None
     lr_parts: Mapping[str, float] = field(default_factory=dict)
     max_bad_media: int = 0
     keep: int = 2
-    recent: int = 1
-    runs: int = 1
 
 
 class RatingTrainer(SavingTrainer):
-    """Fine-tunes a backbone on rated media."""
+    """Fine-tunes a backbone on rated images and videos."""
 
     # The loss returns means: without this, gradients grow with the number of accumulated steps.
     loss_is_scaled_for_ga = False
@@ -75,27 +69,26 @@ class RatingTrainer(SavingTrainer):
         backbone: what is trained; its model may carry adapters.
         args: of transformers; what this class relies on is set here.
         loss: loss terms of a batch; their sum is minimised.
-        draws: the order of the training set.
+        draws: sampler of the training set.
         """
         args.remove_unused_columns = False
         args.label_names = ["targets"]
         args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
         self.loss, self.draws = loss, draws
         self.options = options or Options()
-        self.broken: dict[str, None] = {}  # an ordered set
+        self.broken = BrokenItems(self.options.max_bad_media)
+        self.loss_check = LossCheck(Path(str(args.output_dir)) / f"not_finite_{args.process_index}.json")
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
-        self.watch = Throughput()
+        self.throughput = Throughput()
         super().__init__(
             backbone,
             args,
             keep=self.options.keep,
-            recent=self.options.recent,
-            runs=self.options.runs,
             train_dataset=train_set,
             eval_dataset=eval_set,
             data_collator=Collator(backbone.readout),
             compute_metrics=self.rating_metrics,
-            callbacks=[_Epochs(draws), *(callbacks or [])],
+            callbacks=[SetEpoch(draws), *(callbacks or [])],
         )
         self.remove_callback(PrinterCallback)  # it prints to stdout
 
@@ -103,12 +96,12 @@ class RatingTrainer(SavingTrainer):
         return self.draws
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
-        with self.watch.waiting():
+        with self.throughput.waiting():
             batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and "answer" in self.loss.needs:
             items = mean_answer_tokens(batches, device)
         for batch in batches:
-            self.watch.see(batch)
+            self.throughput.count_batch(batch)
         return batches, items
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -128,8 +121,8 @@ class RatingTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Prediction]:
-        """Sum of the loss's terms for one batch; `num_items_in_batch` is `Targets.batch_tokens`."""
-        self.note_broken(inputs["broken"])
+        """Sum of the loss's terms for one batch."""
+        self.broken.add(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
         targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
         # unreadable media stay in the batch, so that all processes keep step, and teach nothing
@@ -148,40 +141,50 @@ class RatingTrainer(SavingTrainer):
         loss = torch.stack(list(terms.values())).sum()
         # the value of all rows, with a gradient that is right once it is averaged over processes
         loss = loss + (world - 1) * (loss - loss.detach()) if world > 1 else loss
-        if not torch.isfinite(loss):
-            dataset = self.train_dataset if model.training else self.eval_dataset
-            assert isinstance(dataset, RatedDataset)
-            samples = [dataset.sample(int(i)) for i in inputs["index"]]
-            place = Path(str(self.args.output_dir)) / f"not_finite_{self.args.process_index}.json"
-            stop_at_nonfinite(self.state.global_step, terms, samples, place)
+        dataset = self.train_dataset if model.training else self.eval_dataset
+        assert isinstance(dataset, RatedDataset)
+        self.loss_check.add(self.state.global_step, terms, inputs["index"], dataset.sample)
         if model.training:
             for name, value in terms.items():
                 self.terms[name].append(value.detach())
         return (loss, prediction) if return_outputs else loss
 
-    def note_broken(self, reasons: list[str]) -> None:
-        """Remembers unreadable media; too many of them stop the run."""
-        self.broken.update(dict.fromkeys(reasons))
-        if len(self.broken) > self.options.max_bad_media:
-            allowed = f"{self.options.max_bad_media} allowed by train.max_bad_media"
-            raise MediaError(f"{len(self.broken)} unreadable media ({allowed}): {'; '.join(self.broken)}")
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.broken.load(Path(checkpoint))
+
+    def checkup(self) -> None:
+        """Checks, in all processes before they log or save: finite losses, unreadable items of all within the limit."""
+        self.loss_check.check()
+        self.broken.share(gather_object)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds, since the last line: the mean of every loss term, rates, waiting for data, memory."""
         if "loss" in logs:
+            self.checkup()
             if len(self.terms) > 1:
                 logs |= {f"loss_{name}": torch.stack(values).mean().item() for name, values in self.terms.items()}
             self.terms.clear()
-            logs |= self.watch.line(self.args.world_size)
+            logs |= self.throughput.rates(self.args.world_size)
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        with self.watch.pause():
-            return super().evaluate(*args, **kwargs)
+        self.checkup()
+        with self.throughput.pause():
+            metrics = super().evaluate(*args, **kwargs)
+        self.checkup()
+        return metrics
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with self.watch.pause():
+        self.checkup()
+        with self.throughput.pause():
             super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if output_dir and self.args.should_save:
+            self.broken.save(Path(output_dir))
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -223,8 +226,8 @@ class RatingTrainer(SavingTrainer):
         return super().create_optimizer(model)
 
 
-class _Epochs(TrainerCallback):
-    """Tells the order which epoch it is: the library's own way there ends at its wrappers on a resumed, sharded run."""
+class SetEpoch(TrainerCallback):
+    """Tells the sampler which epoch it is: the library does not reach it through its wrappers on a resumed run."""
 
     def __init__(self, draws: EpochSampler) -> None:
         self.draws = draws

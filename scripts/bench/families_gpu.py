@@ -28,7 +28,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny_models import make
 
-from q_align.config.schema import LoraConfig
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.families import family_of
 from q_align.models.peft import add_lora
@@ -157,7 +156,7 @@ def measure(
     for way in ("score", "train_full", "train_lora"):
         model: Any = backbone.model.to(device)
         if way == "train_lora":
-            model = add_lora(model, family_of(backbone.card.family), LoraConfig(enabled=True, r=64, alpha=128))
+            model = add_lora(model, family_of(backbone.card.family), r=64, alpha=128)
         model.train(way != "score")
         for batch_size in args.batch_sizes:
             level = None if way == "score" else "good"

@@ -138,7 +138,7 @@ def main() -> None:
             found: dict[str, Any] = {"one_process": {"seconds": round(seconds, 1)}}
             for mode in args.modes:
                 folder = work / f"{name}_{mode}"
-                more = ["--train.batch_size", "2", "--train.engine", MODES[mode], "--train.devices", "2"]
+                more = ["--train.batch_size", "2", "--train.engine", MODES[mode]]
                 seconds = train(folder, [*words, *more], processes=2)
                 found[mode] = {"seconds": round(seconds, 1), **compare(folder, work / f"{name}_one", work / name)}
                 found[mode]["largest_difference_when_resumed"] = resumed(folder, [*words, *more])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from q_align.cli.config import describe
-from q_align.cli.main import COMMANDS, main
+from q_align.cli.main import COMMANDS, build_parser, main
 from q_align.config.schema import RunConfig
 
 HEAVY = ("torch", "transformers", "scipy", "pyarrow", "matplotlib", "PIL", "pandas")
@@ -71,7 +71,7 @@ def test_a_misspelt_option_is_told_the_nearest_one(
 def test_every_key_is_explained() -> None:
     lines = describe(RunConfig)
     assert any(line.startswith("data.sets[].mos_range = None  #") for line in lines)
-    assert any(line.startswith("media.fps = 1.0  #") for line in lines)
+    assert any(line.startswith("media.fps = None  #") for line in lines)
     plain = [line for line in lines if "#" not in line]
     assert len(plain) < 12, plain  # the rest speak for themselves: lr, seed, epochs ...
 
@@ -83,3 +83,25 @@ def test_shipped_configurations_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert all(25 < len(line) <= 120 for line in lines)
     assert main(["config", "--config", "nano_finetune"]) == 0
     assert "init: pretrained" in capsys.readouterr().out
+
+
+def test_doctor_reports_devices_and_a_forward_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "forward pass ok"
+    assert any(line.startswith("devices: ") for line in lines)
+    assert any(line in ("default precision: float32", "default precision: bfloat16") for line in lines)
+
+
+def test_offline_is_an_option_of_every_command_that_takes_a_model() -> None:
+    parser = build_parser()
+    for words in (
+        ["score", "a.jpg"],
+        ["train"],
+        ["evaluate"],
+        ["export", "m", "--output", "o"],
+        ["cluster", "score", "t", "--output", "o"],
+        ["ablate", "--output", "o"],
+        ["calibrate", "--model", "m", "--data", "d"],
+    ):
+        assert parser.parse_args([*words, "--offline"]).offline

@@ -118,7 +118,7 @@ def test_media_are_opened_as_the_scorer_opens_them(tmp_path: Path) -> None:
         ModelCard(family, media=MediaSpec(max_pixels=1000, max_frames=3)).save(tmp_path)
         assert spec_of(str(tmp_path)) == MediaSpec(max_pixels=opened, max_frames=3)
     (tmp_path / "q_align.json").write_text('{"family": "nano", "media": {"max_frames": 0}}')
-    with pytest.raises(CheckpointError, match="make no sense"):
+    with pytest.raises(CheckpointError, match="invalid readout or media"):
         spec_of(str(tmp_path))
 
 

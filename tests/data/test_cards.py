@@ -219,15 +219,16 @@ def test_train_and_test_part_share_one_range(tmp_path: Path) -> None:
 
 
 def test_urls_in_labels_count_as_missing(tmp_path: Path) -> None:
-    """Neither training nor evaluation opens them, so both stop before they start."""
+    """Training opens none and evaluation only on request, so both stop before they start."""
     (tmp_path / "a.png").touch()
     (tmp_path / "labels.csv").write_text("image,mos\na.png,1\nhttps://example.org/b.png,2\n")
     labels = open_dataset(tmp_path / "labels.csv")
     assert check_media(labels).tolist() == missing_media(labels).tolist() == [1]
-    with pytest.raises(MediaError, match=r"1 of 2 images or videos are missing \(first: https:.*open no URLs"):
+    with pytest.raises(MediaError, match=r"1 of 2 images or videos are missing \(first: https:.*opens no URLs"):
         check_media(labels, every=True)
-    with pytest.raises(MediaError, match="open no URLs"):
+    with pytest.raises(MediaError, match="opens no URLs"):
         check_media(labels.select([1]))
+    assert len(check_media(labels, every=True, urls=True)) == 0
 
 
 def test_errors_name_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_undecodable_media_are_reported_when_they_are_opened(files: Path, tmp_pa
         open_frames(packed[2].media, MediaSpec(), video=False)
 
 
-def test_an_unfinished_pack_is_gone_on_with(files: Path, tmp_path: Path) -> None:
+def test_an_interrupted_pack_is_resumed(files: Path, tmp_path: Path) -> None:
     plain, _ = both(files, tmp_path / "whole")
     folder = shutil.copytree(tmp_path / "whole", tmp_path / "pack")
     (folder / "rated.csv").unlink()  # killed before the labels were written

@@ -178,6 +178,20 @@ def test_mos_from_votes_moves_with_the_range_of_the_marks(tmp_path: Path) -> Non
         np.testing.assert_allclose(trained.on(SCHEME).column(name), plain.on(SCHEME).column(name), rtol=1e-12)
 
 
+def test_a_mos_beyond_the_marks_of_its_votes_needs_a_range(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.csv", "image,mos,votes\na,20,1 2 3\nb,2,3 2 1\n")
+    with pytest.raises(
+        LabelError, match=r"v: 1 rows have a MOS outside 1\.\.3, the marks .*/a, mos 20\); declare mos_r"
+    ):
+        read_labels(path).on(SCHEME)
+    declared = read_labels(path, mos_range=(0, 20)).on(SCHEME)
+    trained = read_labels(path).as_trained({"mos_range": [0, 20]}).on(SCHEME)
+    for name in ("mos", "std", "votes"):
+        np.testing.assert_allclose(trained.column(name), declared.column(name), rtol=1e-12)
+    with pytest.raises(LabelError, match="row 1: mos is 20"):
+        read_labels(path, mos_range=(1, 5))
+
+
 def test_one_reading_serves_any_levels(tmp_path: Path) -> None:
     """Labels hold the data set's own scale, so models with other levels need no second reading."""
     path = write(tmp_path / "s.csv", "image,mos,std,votes\na,0,10,1 0 0\nb,50,20,0 1 0\nc,100,,0 1 1\n")

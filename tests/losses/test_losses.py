@@ -14,7 +14,7 @@ from torch import Tensor
 
 from q_align.errors import ConfigError
 from q_align.levels import LevelScheme
-from q_align.losses import LOSSES, Loss, Prediction, Targets, answer_of, check_offers, get_loss, loss, losses_of
+from q_align.losses import LOSSES, Loss, Prediction, Targets, check_offers, get_loss, loss, losses_of
 from q_align.registry import PLUGINS
 
 SCHEME = LevelScheme()
@@ -418,7 +418,3 @@ def test_option_values_beyond_their_range_are_refused(name: str, option: str, va
     logits, targets = batch(0)
     with pytest.raises(ConfigError, match=f"option {option} of loss '{name}' must .*, got {value}"):
         get_loss(name, options={name: {option: value}})(predicted(logits), targets)
-
-
-def test_answers() -> None:
-    assert [answer_of("soft", SCHEME)(m) for m in (5.0, 3.0, 1.0)] == ["excellent", "fair", "bad"]

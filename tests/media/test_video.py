@@ -15,7 +15,7 @@ from PIL import Image
 
 from q_align.errors import MediaError, MissingExtraError
 from q_align.media import LIMITS, Frames, Limits, is_video, open_frames, video
-from q_align.media.frame_sampling import is_constant, pick
+from q_align.media.frame_sampling import has_constant_rate, pick
 from q_align.types import MediaSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -128,7 +128,7 @@ def test_sampling_keeps_to_its_bounds(count: int, rate: float, budget: int, fps:
         whole = [int(rate * i) for i in range(int(count / rate))] or [0]
         assert set(chosen) <= set(whole)
         assert len(whole) > budget or chosen == whole
-    assert is_constant(times, rate)
+    assert has_constant_rate(times, rate)
 
 
 def test_codecs_that_decord_cannot_open(tmp_path: Path) -> None:

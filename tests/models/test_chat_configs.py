@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_models import TINY, make
 from transformers.utils import logging as transformers_logging
 
-from q_align.config.schema import resolve
+from q_align.config.resolve import resolve_config
 from q_align.models.backbone import Backbone
 from q_align.models.catalog import builtin_card, hub_id
 from q_align.tasks import TASKS
@@ -27,12 +27,12 @@ FULL = [path for path in CONFIGS if path.name != "lora.yaml"]
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_configurations_resolve_full_and_with_adapters(path: Path) -> None:
-    full = resolve([path])
+    full = resolve_config([path])
     assert not full.model.lora.enabled
     assert hub_id(full.model.path) == full.model.path
     assert full.media.max_pixels, "a budget, or one large photograph fills the memory"
     assert full.train.batch_size * full.train.accumulate == 16, "the same updates for every size"
-    lora = resolve([path, path.with_name("lora.yaml")])
+    lora = resolve_config([path, path.with_name("lora.yaml")])
     assert lora.model.lora.enabled
     assert lora.model.path == full.model.path
     assert lora.train.lr == 10 * full.train.lr

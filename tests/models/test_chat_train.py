@@ -15,7 +15,7 @@ from tiny_models import TINY, make
 from transformers.utils import logging as transformers_logging
 
 from q_align import Scorer
-from q_align.config.schema import resolve
+from q_align.config.resolve import resolve_config
 from q_align.train.run import run
 
 transformers_logging.set_verbosity_error()
@@ -70,12 +70,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_resumed_run_ends_with_the_same_weights(family: str, lora: bool, labels: Path, tmp_path: Path) -> None:
     base = make(family, tmp_path / "base")
     more = ("--model.lora.enabled", str(lora).lower())
-    whole = run(resolve([], settings(base, labels, tmp_path / "whole", *more)))
+    whole = run(resolve_config([], settings(base, labels, tmp_path / "whole", *more))).folder
     last = weights(whole / "checkpoints" / "checkpoint-4")
     # as a run that was stopped after its first epoch leaves things
     first = tmp_path / "stopped" / "checkpoints" / "checkpoint-2"
     shutil.copytree(whole / "checkpoints" / "checkpoint-2", first)
-    again = run(resolve([], settings(base, labels, tmp_path / "stopped", *more, "--train.resume", "true")))
+    words = settings(base, labels, tmp_path / "stopped", *more, "--train.resume", "true")
+    again = run(resolve_config([], words)).folder
     resumed = weights(again / "checkpoints" / "checkpoint-4")
     assert last.keys() == resumed.keys()
     assert all(torch.equal(last[name], resumed[name]) for name in last)

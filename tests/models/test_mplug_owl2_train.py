@@ -9,7 +9,7 @@ import pytest
 import torch
 from owl2_tiny import picture, tiny
 
-from q_align.config.schema import resolve
+from q_align.config.resolve import resolve_config
 from q_align.data.dataset_card import card_names
 from q_align.models.backbone import Backbone
 from q_align.score.scorer import Scorer
@@ -22,7 +22,7 @@ RECIPES = sorted((ROOT / "configs" / "mplug_owl2").glob("*.yaml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_resolves(recipe):
     common = recipe.with_name("lora.yaml" if recipe.stem.startswith("lora") else "full.yaml")
-    config = resolve([common, recipe], ["--train.output_dir", "out"])
+    config = resolve_config([common, recipe], ["--train.output_dir", "out"])
     assert config.train.precision == "bf16"
     assert config.model.lora.enabled == recipe.stem.startswith("lora")
     if recipe.stem in ("full", "lora"):
@@ -73,7 +73,7 @@ def test_a_run_trains_its_parts_and_loads_again(labels, tmp_path, lora):
         }
     else:
         options |= {"model.freeze": "[vision]", "train.checkpointing": "true"}
-    run(resolve([], [word for name, value in options.items() for word in (f"--{name}", str(value))]))
+    run(resolve_config([], [word for name, value in options.items() for word in (f"--{name}", str(value))]))
     assert (out / "adapter_config.json").is_file() == lora
     after = Backbone.from_pretrained(out)
     assert after.card.base == str(base)

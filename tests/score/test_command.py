@@ -385,6 +385,8 @@ def test_questions_of_a_list_become_a_column(score: Callable[[list[str]], int], 
                 ("ok0.png", "Is it dark?"),
                 ("ok1.png", None),
             ]
+    values = [row["value"] for row in rows(tmp_path / "s.jsonl")]
+    assert values[0] != values[1], "asked, not only written down"
     assert score([str(seven / "ok0.png"), "--output", str(tmp_path / "plain.jsonl")]) == 0
     assert "question" not in rows(tmp_path / "plain.jsonl")[0], "only where items have their own"
 
@@ -516,6 +518,29 @@ def test_frames_of_a_video(score: Callable[[list[str]], int], seven: Path, tmp_p
         assert image["task"] == "iqa" and image["frames"] is None
     assert score([str(clip), "--output", str(tmp_path / "share.jsonl"), "--per-frame", "--scale", "unit"]) == 0
     assert rows(tmp_path / "share.jsonl")[0]["frames"] == pytest.approx([(v - 1) / 4 for v in video["frames"]])
+
+
+def test_pooling_of_frames(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
+    """--pool reaches the scores and the note beside them; images are as without it."""
+    pytest.importorskip("av")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "media"))
+    from clips import make_clip
+
+    media = [str(make_clip(seven / "clip.mp4", 60)), str(seven / "ok0.png")]
+    found = {}
+    for pool in ("model", "min", "mean", "p10"):
+        out = tmp_path / f"{pool}.jsonl"
+        assert score([*media, "--output", str(out), "--per-frame", "--pool", pool]) == 0
+        found[pool] = rows(out)
+        note = json.loads((tmp_path / f".{pool}.jsonl_run.json").read_text())
+        assert note["media"]["pool"] == pool
+    frames = found["model"][0]["frames"]
+    assert len(set(frames)) > 2
+    assert found["min"][0]["value"] == pytest.approx(min(frames), abs=1e-5)
+    assert found["mean"][0]["value"] == pytest.approx(np.mean(frames), abs=1e-5)
+    assert found["p10"][0]["value"] == pytest.approx(np.percentile(frames, 10), abs=1e-5)
+    assert len({made[1]["value"] for made in found.values()}) == 1
+    assert score([*media, "--output", str(tmp_path / "min.jsonl"), "--resume", "--per-frame"]) == 1, "another pooling"
 
 
 def test_going_on_with_another_column(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_task_that_was_not_trained_is_said_once(
 
     from q_align.score import scorer as module
 
-    module._said.clear()
+    module._logged.clear()
     card = replace(nano.card, tasks=("iqa",))
     scorer = Scorer(Backbone.join(nano.model, nano.encoder, card), device="cpu")
     list(scorer.stream(pictures[:4], "iaa"))
@@ -200,7 +200,7 @@ def test_the_embedded_model_says_what_it_is(pictures: list[Path], caplog: pytest
     from q_align import Scorer as Public
     from q_align.score import scorer as module
 
-    module._said.clear()
+    module._logged.clear()
     with caplog.at_level("INFO"):
         score = Public.from_pretrained("nano", device="cpu").score(pictures[0])
         Public.from_pretrained("nano", device="cpu")

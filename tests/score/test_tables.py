@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from q_align.errors import ConfigError
 from q_align.score.digest_set import DigestSet
 from q_align.score.output_table import COLUMNS, drop_failed_rows, open_table
-from q_align.score.shards import Shards, list_shards, parts_of, rename_stages
+from q_align.score.shards import Shards, list_shards, parts_folder, rename_stages
 from q_align.types import Score
 
 NAMES = ["plain.jpg", "späce, comma.png", 'quo"te.jpg', "new\nline.jpg", "𝔘nicode 片.png", "\\udcff.jpg"]
@@ -48,7 +48,7 @@ def test_rows_come_back_and_are_gone_on_with(tmp_path: Path, kind: str) -> None:
         open_table(path)
     fill(path, NAMES[4:], resume=True)
     assert ids(path) == NAMES
-    assert not parts_of(path).exists()
+    assert not parts_folder(path).exists()
 
 
 def test_what_the_files_hold(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_single_file_survives_death_while_it_is_put_together(tmp_path: Path, m
     fill(merged, ["a", "b"])
     whole.write_bytes(merged.read_bytes())
     if moment != "before the renames":
-        parts_of(path).rename(spent)
+        parts_folder(path).rename(spent)
     if moment == "after the renames":
         whole.replace(path)
     assert drop_failed_rows(path) == 0

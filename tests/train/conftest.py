@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from q_align.config.schema import RunConfig, resolve
+from q_align.config.resolve import resolve_config
+from q_align.config.schema import RunConfig
 
 
 def _make_set(folder: Path, *, count: int = 24, task: str = "iqa", seed: int = 0, side: int = 24) -> Path:
@@ -51,6 +53,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What the package has logged so far."""
+    monkeypatch.setattr(logging.getLogger("q_align"), "propagate", True)
+    caplog.set_level("INFO", "q_align")
+    return lambda: list(dict.fromkeys(caplog.messages))
+
+
 Settle = Callable[..., RunConfig]
 
 
@@ -74,6 +84,6 @@ def settle(tiny: Path, rated: Path, tmp_path: Path) -> Settle:
             "train.report_to": [],
             **changes,
         }
-        return resolve([], [word for key, value in settings.items() for word in (f"--{key}", str(value))])
+        return resolve_config([], [word for key, value in settings.items() for word in (f"--{key}", str(value))])
 
     return make

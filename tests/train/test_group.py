@@ -30,7 +30,7 @@ def test_no_thread_of_the_group_outlives_a_run(tiny: Path, rated: Path, tmp_path
     program.write_text(PROGRAM)
     found.mkdir()
     words = ["--model.path", str(tiny), "--data.train", str(rated), "--train.output_dir", str(tmp_path / "run")]
-    words += ["--train.devices", "2", "--train.max_steps", "2", "--train.batch_size", "2", "--train.workers", "0"]
+    words += ["--train.max_steps", "2", "--train.batch_size", "2", "--train.workers", "0"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*launch, str(program), str(found), "train", *words]

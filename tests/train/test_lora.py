@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.cli.main import main
 from q_align.models.backbone import Backbone
-from q_align.train.run import run
 from q_align.types import Turn
 
 LORA = {

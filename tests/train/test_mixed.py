@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from q_align.train.run import run
+from trained import run
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +65,10 @@ def test_a_blend_logs_each_of_its_terms(settle) -> None:
 def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from q_align.data.rated_dataset import Asking
-    from q_align.models.backbone import read_card
+    from q_align.data.rated_dataset import Augmentation
+    from q_align.models.backbone import Backbone, read_card
     from q_align.train.datasets import open_sets
+    from q_align.train.inheritance import inherit
     from q_align.train.run import _datasets, order
 
     folder = shutil.copytree(rated.parent, tmp_path / "noise")
@@ -76,9 +76,12 @@ def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) 
         path = folder / f"{number:03d}.png"
         Image.open(path).resize((48, 48)).save(path)
     config = settle(**{"data.train": folder / "labels.csv", "data.bucket": True})
-    train_set, _ = _datasets(config, read_card(config.model.path), *open_sets(config))
-    assert train_set.asking == Asking(seed=0)
-    draws = order(config, train_set)
+    config, card, *_ = inherit(config, read_card(config.model.path))
+    backbone = Backbone.from_pretrained(config.model.path, card=card)
+    sets = open_sets(config, card.levels)
+    train_set, _ = _datasets(config, backbone, *sets)
+    assert train_set.augmentation == Augmentation(seed=0)
+    draws = order(config, sets[0])
     sides = [Image.open(train_set.sample(draw % len(train_set)).media).width for draw in draws]
     batches = [sides[i : i + 3] for i in range(0, len(sides), 3)]
     assert sum(len(set(batch)) > 1 for batch in batches) <= 1

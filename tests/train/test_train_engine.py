@@ -12,47 +12,42 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from q_align.config.schema import RunConfig
+from q_align.config.resolve import resolve_config
 from q_align.errors import ConfigError
-from q_align.train.sharding import FOLDER, check_launch, check_started, engine_settings, plain_memory, plain_names
+from q_align.train.sharding import check_launch, check_world, engine_settings, make_contiguous, save_under_loaded_names
 
 ENGINES = ("zero2", "zero3", "zero3_offload", "fsdp")
 
 
 @pytest.mark.parametrize(
-    ("engine", "devices", "environ", "gpus"),
+    ("engine", "environ", "gpus"),
     [
-        ("auto", None, {}, 0),
-        ("auto", None, {}, 1),
-        ("auto", 1, {}, 1),
-        ("auto", 2, {"WORLD_SIZE": "2", "MASTER_ADDR": "here"}, 2),
-        ("zero3", None, {"WORLD_SIZE": "1", "MASTER_ADDR": "here"}, 1),
-        ("fsdp", None, {"WORLD_SIZE": "8", "SLURM_STEP_NUM_TASKS": "8"}, 8),
-        ("auto", None, {"SLURM_STEP_NUM_TASKS": "1"}, 1),
+        ("auto", {}, 0),
+        ("auto", {}, 1),
+        ("auto", {"WORLD_SIZE": "2", "MASTER_ADDR": "here"}, 2),
+        ("zero3", {"WORLD_SIZE": "1", "MASTER_ADDR": "here"}, 1),
+        ("fsdp", {"WORLD_SIZE": "8", "SLURM_STEP_NUM_TASKS": "8"}, 8),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "1"}, 1),
     ],
 )
-def test_good_launches_pass(engine: str, devices: int | None, environ: dict[str, str], gpus: int) -> None:
-    check_launch(engine, devices, environ, gpus=gpus)
+def test_good_launches_pass(engine: str, environ: dict[str, str], gpus: int) -> None:
+    check_launch(engine, environ, gpus=gpus)
 
 
 @pytest.mark.parametrize(
-    ("engine", "devices", "environ", "gpus", "says"),
+    ("engine", "environ", "gpus", "says"),
     [
-        ("auto", 2, {}, 0, "train.devices is 2, but 1 processes"),
-        ("auto", 4, {"WORLD_SIZE": "2"}, 2, "train.devices is 4, but 2 processes"),
-        ("auto", None, {"SLURM_STEP_NUM_TASKS": "4"}, 1, "SLURM_STEP_NUM_TASKS is 4"),
-        ("auto", None, {"OMPI_COMM_WORLD_SIZE": "2"}, 1, "OMPI_COMM_WORLD_SIZE is 2"),
-        ("auto", None, {"MASTER_ADDR": "127.0.0.1"}, 0, "only one process would train"),
-        ("auto", None, {}, 4, "4 GPUs, but one process"),
-        ("zero2", None, {}, 1, "zero2"),
-        ("fsdp", None, {"WORLD_SIZE": "2"}, 0, "fsdp needs GPUs"),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "4"}, 1, "SLURM_STEP_NUM_TASKS is 4"),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "2"}, 1, "OMPI_COMM_WORLD_SIZE is 2"),
+        ("auto", {"MASTER_ADDR": "127.0.0.1"}, 0, "only one process would train"),
+        ("auto", {}, 4, "4 GPUs, but one process"),
+        ("zero2", {}, 1, "zero2 must be launched with torchrun"),
+        ("fsdp", {"WORLD_SIZE": "2"}, 0, "fsdp needs GPUs"),
     ],
 )
-def test_broken_launches_are_refused(
-    engine: str, devices: int | None, environ: dict[str, str], gpus: int, says: str
-) -> None:
+def test_broken_launches_are_refused(engine: str, environ: dict[str, str], gpus: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
-        check_launch(engine, devices, environ, gpus=gpus)
+        check_launch(engine, environ, gpus=gpus)
     assert "scripts/train.sh" in str(error.value) or "zero3" in str(error.value)
 
 
@@ -61,31 +56,49 @@ def accelerator(processes: int, kind: str) -> SimpleNamespace:
 
 
 def test_a_library_that_fell_back_is_found_out() -> None:
-    check_started(accelerator(1, "NO"), "auto", {})
-    check_started(accelerator(2, "MULTI_CPU"), "auto", {"WORLD_SIZE": "2"})
-    check_started(accelerator(2, "DEEPSPEED"), "zero3", {"WORLD_SIZE": "2"})
+    check_world(accelerator(1, "NO"), "auto", {})
+    check_world(accelerator(2, "MULTI_CPU"), "auto", {"WORLD_SIZE": "2"})
+    check_world(accelerator(2, "DEEPSPEED"), "zero3", {"WORLD_SIZE": "2"})
     with pytest.raises(ConfigError, match="2 processes were started, but 1 train together"):
-        check_started(accelerator(1, "NO"), "auto", {"WORLD_SIZE": "2"})
+        check_world(accelerator(1, "NO"), "auto", {"WORLD_SIZE": "2"})
     with pytest.raises(ConfigError, match="engine is fsdp, but the libraries chose MULTI_CPU"):
-        check_started(accelerator(2, "MULTI_CPU"), "fsdp", {"WORLD_SIZE": "2"})
+        check_world(accelerator(2, "MULTI_CPU"), "fsdp", {"WORLD_SIZE": "2"})
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_has_its_file(engine: str) -> None:
-    settings = json.loads((FOLDER / f"{engine}.json").read_text())
-    assert json.dumps(settings) in json.dumps(engine_settings(engine))
-    if engine != "fsdp":
-        assert settings["zero_optimization"]["stage"] == int(engine[4])
-        assert "train_batch_size" not in settings  # "auto" there fails when the model is built after the arguments
-    RunConfig().train.engine = engine  # type: ignore[assignment]
+def test_every_engine_is_a_choice_with_its_own_stage(engine: str) -> None:
+    assert resolve_config([], ["--train.engine", engine]).train.engine == engine
+    settings = engine_settings(engine)
+    if engine == "fsdp":
+        assert settings["fsdp_config"]["fsdp_version"] == 2
+    else:
+        assert settings["deepspeed"]["zero_optimization"]["stage"] == int(engine[4])
+        offloaded = "offload_param" in settings["deepspeed"]["zero_optimization"]
+        assert offloaded == engine.endswith("offload")
+        # "auto" there fails when the model is built after the arguments
+        assert "train_batch_size" not in settings["deepspeed"]
 
 
-def test_only_renamings_that_applied_are_undone() -> None:
-    used, unused = (SimpleNamespace(was_used=lambda flag=flag: flag) for flag in (True, False))
-    model = SimpleNamespace(_weight_conversions=[used, unused])
-    plain_names(model)
-    assert model._weight_conversions == [used]
-    plain_names(SimpleNamespace())
+def test_a_model_is_saved_under_the_names_it_was_loaded_from(tmp_path: Path) -> None:
+    """As ZeRO-3 loads: every renaming that transformers knows for the family is remembered, used or not."""
+    from safetensors import safe_open
+    from tiny_models import make
+    from transformers import AutoModelForImageTextToText
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    def names(folder: Path) -> set[str]:
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            return set(file.keys())
+
+    base = make("qwen2_5_vl", tmp_path / "base")
+    model = AutoModelForImageTextToText.from_pretrained(base)
+    used = list(model._weight_conversions or [])
+    every = get_model_conversion_mapping(model)
+    assert len(every) > len(used)
+    model._weight_conversions = [*used, *every]
+    save_under_loaded_names(model)
+    model.save_pretrained(tmp_path / "saved")
+    assert names(tmp_path / "saved") == names(base)
 
 
 def test_weights_are_laid_out_row_by_row() -> None:
@@ -93,7 +106,7 @@ def test_weights_are_laid_out_row_by_row() -> None:
         memory_format=torch.channels_last
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plain_memory(model)
+    make_contiguous(model)
     for name, value in model.state_dict().items():
         assert value.stride() == torch.empty(value.shape).stride()
         assert torch.equal(value, before[name])

@@ -11,9 +11,9 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from trained import run
 
 from q_align.models.backbone import Backbone
-from q_align.train.run import run
 from q_align.types import Turn
 
 
@@ -33,7 +33,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert shown.out == ""
     assert "shards" not in shown.err and "Loading weights" not in shown.err and "Warning" not in shown.err
     assert {p.name for p in output.iterdir()} == {
-        *("checkpoints", "tensorboard", "config.yaml", "log_history.json"),
+        *("checkpoints", "tensorboard", "config.yaml", "split.csv", "log_history.json"),
         *("config.json", "model.safetensors", "q_align.json", "tokenizer.json"),
     }
     assert list((output / "tensorboard").iterdir())
@@ -41,7 +41,7 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     history = json.loads((output / "log_history.json").read_text())
     training = [line for line in history if "loss" in line]
     assert len(training) == 12
-    assert all(line["media_per_s"] > 0 and line["tokens_per_s"] > 0 for line in training)
+    assert all(line["items_per_s"] > 0 and line["tokens_per_s"] > 0 for line in training)
     assert all(0 <= line["data_wait"] <= 1 and line["memory_gb"] > 0 for line in training)
     evaluated = [line for line in history if "eval_srcc" in line]
     assert [line["step"] for line in evaluated] == [3, 6, 9, 12]
@@ -49,7 +49,13 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert evaluated[0]["eval_noise_srcc"] == evaluated[0]["eval_srcc"]
     card = json.loads((output / "q_align.json").read_text())
     assert card["base"] == str(tiny)
-    assert card["trained_on"][-1] == {"source": "noise", "rows": 18, "mos_range": [1.0, 5.0], "higher_is_better": True}
+    assert card["trained_on"][-1] == {
+        "source": "noise",
+        "task": "iqa",
+        "rows": 18,
+        "mos_range": [1.0, 5.0],
+        "higher_is_better": True,
+    }
     backbone = Backbone.from_pretrained(output)
     turn = Turn([Image.new("RGB", (24, 24))], backbone.card.question("iqa"), backbone.card.stem("iqa"))
     with torch.inference_mode():
@@ -77,7 +83,7 @@ def test_the_best_checkpoint_is_published(settle) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, rated: Path) -> Path:
     """An uninterrupted run, with all its checkpoints."""
-    from q_align.config.schema import resolve
+    from q_align.config.resolve import resolve_config
 
     settings = {
         "model.path": tiny,
@@ -93,7 +99,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path, rated: Path) -> 
         "train.report_to": [],
     }
     shutil.rmtree(settings["train.output_dir"])
-    return run(resolve([], [word for key, value in settings.items() for word in (f"--{key}", str(value))]))
+    return run(resolve_config([], [word for key, value in settings.items() for word in (f"--{key}", str(value))]))
 
 
 @pytest.mark.parametrize(("step", "workers"), [(2, 0), (6, 0), (10, 0), (8, 2)])

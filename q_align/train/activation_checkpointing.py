@@ -1,7 +1,4 @@
-"""Recomputing activations in the backward pass (gradient checkpointing), as a choice per part of the model.
-
-Knows modules and parts; no loss, no data.
-"""
+"""Gradient checkpointing (activations are recomputed in the backward pass), for all or some parts of the model."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ from q_align.models.families import Family
 from q_align.models.parts import part_of
 
 
-def recompute(model: nn.Module, family: Family, parts: bool | Sequence[str]) -> None:
+def checkpoint_activations(model: nn.Module, family: Family, parts: bool | Sequence[str]) -> None:
     """Switches it on for whole layers of the model.
 
     Args:
-        parts: True for every layer that can, or the names of parts (vision, connector, language).
+        parts: True for every layer that supports it, or the names of parts (vision, connector, language).
 
     Raises:
-        ConfigError: when the model, or one of the parts, has no layer that can.
+        ConfigError: when the model, or one of the parts, has no layer that supports it.
     """
     # named activation_checkpointing_enable since transformers 5.x; the older name warns there
     name = "activation_checkpointing_enable"
