@@ -28,10 +28,12 @@ EXTRAS = {
     "wandb": ["wandb>=0.16"],  # train.report_to
     "liger": ["liger-kernel>=0.5; platform_system == 'Linux'"],  # train.liger
     "cluster": ["ray[data]>=2.40"],
+    "pandas": ["pandas>=2.1"],  # results of `evaluate` as DataFrames
     "generate": ["scikit-image>=0.22", "scikit-learn>=1.4", "av>=12"],  # photographs inside packages, video coders
     "dev": [
         *("pytest>=8", "pytest-xdist>=3", "pytest-timeout>=2", "hypothesis>=6"),
         *("ruff>=0.8", "mypy>=1.13", "types-PyYAML"),
+        *("pandas>=2.1", "datasets>=2.20"),  # labels as a user of these holds them
     ],
 }
 

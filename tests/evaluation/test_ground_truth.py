@@ -142,6 +142,16 @@ def test_labels_on_another_range_are_those_that_reading_gives(tmp_path: Path) ->
                 )
 
 
+def test_votes_and_a_mos_beyond_them_on_the_range_of_training(labels: Path, tmp_path: Path) -> None:
+    """MOS 0 to 100 beside three marks: the model's training knows the range."""
+    file = labels.with_name("marks.csv")
+    file.write_text("image,mos,votes\n" + "".join(f'{i}.png,{8 * i + 3},"[{i}, 3, {12 - i}]"\n' for i in range(12)))
+    model = save_model(tmp_path / "model", {"source": "marks", "mos_range": [0, 100]})
+    (found,) = evaluate_models([model], [file], settings=FRESH)
+    np.testing.assert_allclose(found.column("mos"), 1 + 4 * found.column("raw_mos") / 100)
+    assert tuple(found["mos_range"]) == (0, 100) and found["n"] == 12
+
+
 def test_training_rows_of_a_card_are_never_a_silent_test(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
