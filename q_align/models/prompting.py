@@ -31,13 +31,13 @@ def build_turn(
         frames: one for an image, several for a video; turns about the same list can be scored together.
         question: asked about this item alone; goes before all others.
         video: whether the frames belong to one video.
-        paraphrase: draws one of the task's questions, for training; None: the question that scoring asks.
+        paraphrase: draws one of the task's questions, for training; None, or a card with a question of its own: the
+            question that scoring asks.
 
     Raises:
         ConfigError: for an unknown task.
     """
-    about = get_task(task)
-    if not question and paraphrase is not None and len(about.questions) > 1:
-        question = str(paraphrase.choice(about.questions))
-    stem = card.stem(task)
-    return Turn(frames, question or card.question(task), stem, video=video)
+    asked, pool = card.question(task), get_task(task).questions
+    if not question and paraphrase is not None and asked in pool and len(pool) > 1:
+        question = str(paraphrase.choice(pool))
+    return Turn(frames, question or asked, card.stem(task), video=video)
