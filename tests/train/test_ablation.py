@@ -23,7 +23,7 @@ PLAN = {
     },
     "variants": {
         "both": {"loss": {"name": "blend", "weights": {"soft": 1.0, "fidelity": 1.0}}},
-        "numbers": {"sets": ["one"], "loss": {"name": "numeric"}},
+        "numbers": {"sets": ["one"], "readout": {"kind": "numbers"}},
     },
 }
 
