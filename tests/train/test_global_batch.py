@@ -90,7 +90,7 @@ for name in ("hard", "fidelity", "plcc", "all"):
         train_set=data,
         eval_set=None,
         loss=get_loss("blend", weights) if name == "all" else get_loss(name),
-        draws=InOrder(8, seed=0),
+        sampler=InOrder(8, seed=0),
         options=Options(max_bad_media=9),
         callbacks=[Gradients()],
     )
