@@ -283,7 +283,7 @@ def test_native_tiles_of_a_large_photograph(backbone: Backbone) -> None:
     assert len(encoder._views(turn((300, 200)))) == 5
     assert len(encoder._views(turn((60, 60)))) == 1, "too small to lose much"
     assert len(encoder._views(turn((300, 200), (300, 200)))) == 2, "frames of a video are not cut"
-    tiled = Backbone(backbone.model, encoder, card)
+    tiled = Backbone.join(backbone.model, encoder, card)
     turns = [turn((300, 200)), turn((60, 60)), turn((200, 100), task="iaa")]
     alone = torch.cat([logp(tiled, [one]) for one in turns])
     assert (logp(tiled, turns) - alone).abs().max() < 1e-5
@@ -313,7 +313,7 @@ def test_unknown_family_says_what_is_assumed(tmp_path: Path, caplog: pytest.LogC
         Backbone.from_pretrained(make("aya_vision", tmp_path))
     finally:
         logger.removeHandler(caplog.handler)
-    assert "aya_vision is not in the table of families; assumed: frames stand as '<image>'" in caplog.text
+    assert "unknown family aya_vision: assuming image placeholder '<image>', end-of-turn token" in caplog.text
 
 
 def test_words_that_are_several_tokens_are_refused_with_better_ones(qwen: Path) -> None:
