@@ -371,7 +371,14 @@ def test_quantised_loading(qwen: Path, name: str, module: str) -> None:
         with pytest.raises(MissingExtraError, match=rf"{module} is not installed.*q_align\[quant\]"):
             Backbone.from_pretrained(qwen, quantize=name)
         return
-    found = logp(Backbone.from_pretrained(qwen, quantize=name), ragged()).softmax(-1)
-    plain = logp(Backbone.from_pretrained(qwen), ragged()).softmax(-1)
-    assert (found - plain).abs().max() < 0.3, "tiny random weights suffer more than trained ones"
-    assert (found - plain).abs().max() > 0
+    quantised, plain = Backbone.from_pretrained(qwen, quantize=name), Backbone.from_pretrained(qwen)
+    found, before = logp(quantised, ragged()).softmax(-1), logp(plain, ragged()).softmax(-1)
+    assert (found - before).abs().max() > 0
+    if name == "4bit":  # random weights of a tiny model suffer from rounding: compare with the rounded weights
+        from bitsandbytes.functional import dequantize_4bit
+
+        for path, layer in quantised.model.named_modules():
+            if type(layer).__name__ == "Linear4bit":
+                rounded = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+                plain.model.get_submodule(path).weight.data.copy_(rounded)
+    assert (found - logp(plain, ragged()).softmax(-1)).abs().max() < (0.02 if name == "4bit" else 0.3)
