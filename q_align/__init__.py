@@ -19,6 +19,7 @@ _LAZY = {
     "LevelScheme": "q_align.levels",
     "compare": "q_align.evaluation.api",
     "evaluate": "q_align.evaluation.api",
+    "fine_tune": "q_align.train.fine_tune",
     "load_video": "q_align.score.compat",
     "QAlignScorer": "q_align.score.compat",
     "QAlignAestheticScorer": "q_align.score.compat",
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "fine_tune",
     "load_video",
 ]
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from q_align.levels import LevelScheme
     from q_align.score.compat import QAlignAestheticScorer, QAlignScorer, QAlignVideoScorer, load_video
     from q_align.score.scorer import Scorer
+    from q_align.train.fine_tune import fine_tune
     from q_align.types import Score
 
 register_with_transformers()

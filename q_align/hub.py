@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub: downloads that resume, copies in the local cache, checksums.
+"""Repositories of the Hugging Face hub: downloads that resume, copies in the local cache, checksums, uploads.
 
 HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 """
@@ -6,7 +6,7 @@ HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are respected.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -92,6 +92,43 @@ def download_repo(
     if verify:
         _verify(repo, kind, root, revision=revision, folder=folder, patterns=patterns)
     return root
+
+
+def upload_files(
+    files: Mapping[str, Path | bytes], repo: str, *, private: bool | None = None, token: str | None = None, message: str
+) -> str:
+    """Creates a model repository where it does not exist, and commits files to it.
+
+    Args:
+        files: path in the repository -> file on disk, or content.
+        repo: hub id.
+        private: visibility of a new repository; None: the account's default.
+        token: of the hub; None: the stored one.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        DownloadError: when uploads are forbidden, the hub cannot be reached, or it refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    if is_offline():
+        raise DownloadError(f"{repo}: uploads are off (HF_HUB_OFFLINE, --offline)")
+    api = HfApi(endpoint=constants.ENDPOINT, token=token)
+    operations = [CommitOperationAdd(name, source) for name, source in sorted(files.items())]
+    try:
+        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        done = api.create_commit(repo, operations, commit_message=message)
+    except HFValidationError as error:
+        raise DownloadError(f"{repo!r}: not a hub id such as 'me/my-model' ({error})") from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise DownloadError(f"{repo}: upload failed ({text}); `hf auth login` stores a token that may write") from error
+    log.info("%s: %d files uploaded", repo, len(operations))
+    return str(done.commit_url)
 
 
 def _advice(repo: str, *, dataset: bool) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from q_align.config.files import find_config, read_config
 from q_align.config.overrides import check_keys, check_overrides
@@ -16,10 +17,15 @@ from q_align.config.schema import FREE, RunConfig, check_values
 from q_align.errors import ConfigError
 
 
-def resolve_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> RunConfig:
-    """YAML files merged left to right, then `--section.key value` overrides -> one checked configuration.
+def resolve_config(
+    files: Sequence[str | Path], overrides: Sequence[str] = (), tree: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """YAML files merged left to right, then overrides -> one checked configuration.
 
-    A file is a path, or the name of a configuration that comes with q_align ("nano", "qwen3_5/4b").
+    Args:
+        files: paths, or names of configurations that come with q_align ("nano", "qwen3_5/4b").
+        overrides: `--section.key value` words of a command line.
+        tree: sections of keys, as a YAML file would hold them; they come last.
 
     Raises:
         ConfigError: for a missing or malformed file, an unknown or repeated key, or a wrong type.
@@ -28,6 +34,7 @@ def resolve_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -
     for file in found:
         check_keys(read_config(file), RunConfig, str(file))
     check_overrides(overrides, RunConfig, FREE)
+    check_keys(tree or {}, RunConfig, "arguments")
     from jsonargparse import ArgumentParser
     from jsonargparse import Namespace as Parsed
 
@@ -37,7 +44,8 @@ def resolve_config(files: Sequence[str | Path], overrides: Sequence[str] = ()) -
         parser.add_argument(f"--{name}", type=section)
     arguments = [word for file in found for word in ("--config", str(file))]
     try:
-        parsed: Parsed = parser.instantiate_classes(parser.parse_args([*arguments, *overrides]))
+        given = parser.parse_args([*arguments, *overrides])
+        parsed: Parsed = parser.instantiate_classes(parser.parse_object(dict(tree), given) if tree else given)
     except Exception as error:  # jsonargparse raises several kinds; all of them speak of the user's input
         raise ConfigError(_one_line(error)) from error
     config = RunConfig(**{f.name: getattr(parsed, f.name) for f in dataclasses.fields(RunConfig)})

@@ -17,6 +17,7 @@ from q_align.evaluation.settings import EvaluationSettings
 from q_align.evaluation.test_sets import ground_truth, on_levels, open_test_set
 from q_align.log import log
 from q_align.models.card import ModelCard
+from q_align.models.model_page import save_card
 from q_align.score.scorer import Scorer
 from q_align.types import Item
 
@@ -84,6 +85,6 @@ def calibrate_model(
     except QAlignError as error:
         raise type(error)(f"{labels.source}, split {split}: {error}") from error
     card.calibration[labels.source] = record | {"split": split}
-    card.save(folder)
+    save_card(card, folder)
     found = {"source": labels.source, "split": split, "failed": len(failed), "mos_range": labels.mos_range}
     return record | found

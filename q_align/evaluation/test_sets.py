@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from q_align.data.dataset_card import DatasetCard
-from q_align.data.from_objects import labels_from
+from q_align.data.from_objects import SOURCE, labels_from
 from q_align.data.labels import TRAINING, Labels, LevelLabels
 from q_align.data.media_files import check_media
 from q_align.data.open_dataset import open_for_test, parse_spec
@@ -127,6 +127,8 @@ def training_rows(test: TestSet, card: ModelCard, settings: EvaluationSettings) 
         return sum(not str(split).startswith("test") for split in splits)
     if test.card is not None and test.file is None:
         return 0 if test.card.part(settings.split or "test").startswith("test") else len(labels)
+    if _is_unnamed(test):
+        return 0  # a table without a name: another part of the same frame, most often
     named = test.file is not None and "test" in re.split("[^a-z]+", test.file.stem.lower())
     return 0 if named else len(labels)  # koniq_test.csv beside koniq_train.csv
 
@@ -155,6 +157,9 @@ def _range(
         for name, records in trained.items()
         for low, high in [entry["mos_range"] for entry in records if entry.get("mos_range")][-1:]
     }
+    if _is_unnamed(test):  # a table without a name: perhaps not the one that the models were trained on
+        raw = labels.column("raw_mos")
+        ranges = {name: ends for name, ends in ranges.items() if ends[0] <= raw.min() and raw.max() <= ends[1]}
     if not ranges:
         return labels.mos_range, "the votes" if origin == "votes" else f"the MOS of {origin}"
     first = next(iter(ranges))
@@ -205,6 +210,11 @@ def _task(
             f"choose one with --task, or add a column task to the labels"
         )
     return every.pop(), f"the training of {next(iter(tasks))}"
+
+
+def _is_unnamed(test: TestSet) -> bool:
+    """Whether the labels are a table in memory that nobody named."""
+    return test.file is None and test.card is None and test.labels.source == SOURCE
 
 
 def _rows(labels: Labels, split: str | None) -> Labels:

@@ -14,6 +14,7 @@ from q_align.file_modes import apply_umask
 from q_align.models.card import FILE, ModelCard
 from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.families import family_of
+from q_align.models.model_page import save_card
 from q_align.models.peft import CONFIG as ADAPTER
 from q_align.models.peft import is_adapter, load_adapter
 from q_align.readout import Encoder, Readout, make_readout
@@ -92,12 +93,12 @@ class Backbone:
         return cls.join(model, encoder, card, own if _same_kind(own, card) else None)
 
     def save(self, path: str | Path) -> None:
-        """Writes weights, tokenizer and card into one folder that `from_pretrained` reads."""
+        """Writes weights, tokenizer, card and its README.md into one folder that `from_pretrained` reads."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.model, self.readout, folder)
         self.encoder.save(folder)
-        self.card.save(folder)
+        save_card(self.card, folder)
         apply_umask(folder)
 
 

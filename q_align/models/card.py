@@ -34,8 +34,9 @@ class ModelCard:
         dtype: what the model wants to be scored in, "float32", "bfloat16" or "float16"; None: what suits the device.
         base: folder or hub id of the weights that training started from, or that an adapter needs.
         trained_on: one record per data set and task: source, task, mos_range, higher_is_better, rows.
+        validation: metrics on the validation rows of its training: n, failed, srcc, plcc, SOURCE_srcc, ...
         calibration: source -> parameters that map the level scale to that data set's own MOS.
-        about: name, licence, limits and other remarks for people; no program reads them.
+        about: name, licence, limits and other remarks for people; README.md repeats them.
     """
 
     family: str
@@ -48,6 +49,7 @@ class ModelCard:
     dtype: str | None = None
     base: str | None = None
     trained_on: list[dict[str, Any]] = field(default_factory=list)
+    validation: dict[str, float] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -65,11 +67,14 @@ class ModelCard:
         """Openings of the answers of the card's tasks; of the built-in tasks where it names none."""
         return tuple(self.stem(task) for task in self.tasks or BUILT_IN)
 
-    def save(self, folder: str | Path) -> None:
+    def to_json(self) -> str:
+        """The text of q_align.json."""
         record = {"format": FORMAT, **asdict(self), "readout": self.readout.to_dict()}
-        text = json.dumps(record, indent=2, ensure_ascii=False)
+        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, folder: str | Path) -> None:
         fresh = Path(folder) / f"{FILE}.new"  # renamed when whole: without its card a model is lost
-        fresh.write_text(text + "\n", encoding="utf-8")
+        fresh.write_text(self.to_json(), encoding="utf-8")
         fresh.replace(Path(folder) / FILE)
 
     @classmethod

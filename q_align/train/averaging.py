@@ -21,6 +21,7 @@ from q_align.errors import TrainingError
 from q_align.file_modes import apply_umask
 from q_align.models.backbone import read_card
 from q_align.models.card import FILE
+from q_align.models.model_page import PAGE, save_card
 from q_align.models.peft import CONFIG as ADAPTER
 from q_align.models.peft import is_adapter
 from q_align.train.run_dir import link_or_copy, model_files
@@ -28,7 +29,7 @@ from q_align.train.run_dir import link_or_copy, model_files
 SUFFIX = ".safetensors"
 ADAPTER_WEIGHTS = f"adapter_model{SUFFIX}"
 # Of a card: what averaged models may differ in.
-MAY_DIFFER = ("tasks", "trained_on", "calibration", "about")
+MAY_DIFFER = ("tasks", "trained_on", "validation", "calibration", "about")
 
 
 def average(folders: Sequence[Path], target: Path) -> Path:
@@ -60,6 +61,8 @@ def average(folders: Sequence[Path], target: Path) -> Path:
             _average_file(folders, name, target)
         elif name.name == FILE:
             _write_card(folders, target)
+        elif name.name == PAGE:  # written with the card
+            continue
         elif not (adapters and name.name == ADAPTER):
             link_or_copy(path, target / name)
     apply_umask(target)
@@ -138,7 +141,8 @@ def _write_card(folders: Sequence[Path], target: Path) -> None:
     for card in cards:
         records += [record for record in card.trained_on if record not in records]
     tasks = tuple(sorted({task for card in cards for task in card.tasks}))
-    dataclasses.replace(cards[-1], trained_on=records, tasks=tasks, calibration={}).save(target)
+    mean = dataclasses.replace(cards[-1], trained_on=records, tasks=tasks, validation={}, calibration={})
+    save_card(mean, target)
 
 
 def _open(stack: ExitStack, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections import defaultdict
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from q_align.config.resolve import resolve_config
+from q_align.data.label_files import read_labels
 from q_align.data.labels import LevelLabels
 from q_align.errors import TrainingError
 from q_align.log import log
@@ -29,7 +31,7 @@ from q_align.train.checkpoints import (
     trainer_state,
 )
 from q_align.train.datasets import open_sets
-from q_align.train.run_dir import CHECKPOINTS, CONFIG, HISTORY
+from q_align.train.run_dir import CHECKPOINTS, CONFIG, HISTORY, SPLIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,22 @@ def validation_rows(ingredients: Sequence[Ingredient]) -> list[LevelLabels]:
     if run is None or not (run / CONFIG).is_file():
         return []
     config = resolve_config([run / CONFIG])
+    if not all(entry.labels for entry in config.sets()):  # they were passed from Python
+        return _recorded_rows(run)
     return open_sets(config, read_card(ingredients[0].folder).levels)[1]
+
+
+def _recorded_rows(run: Path) -> list[LevelLabels]:
+    """The validation rows that split.csv lists, on the scales that the run was trained on."""
+    card, labels = read_card(run), read_labels(run / SPLIT)
+    names, held_out = labels.column("set"), labels.column("split") == "val"
+    found = []
+    for source, entry in {str(entry["source"]): entry for entry in card.trained_on}.items():
+        rows = np.flatnonzero((names == source) & held_out)
+        if len(rows):
+            part = dataclasses.replace(labels.select(rows).as_trained(entry), source=source)
+            found.append(part.on(card.levels))
+    return found
 
 
 def mean_srcc(model: str | Path, sets: Sequence[LevelLabels], **loading: Any) -> float:

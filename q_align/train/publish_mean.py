@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 from q_align.data.labels import LevelLabels
 from q_align.log import log
+from q_align.models.card import ModelCard
+from q_align.models.model_page import save_card
 from q_align.train.averaging import average
 from q_align.train.ingredients import Ingredient, mean_srcc
 
@@ -36,7 +40,10 @@ def publish_mean(
             (str(one.folder), mean_srcc(one.folder, sets, **loading) if score_all else one.srcc) for one in ingredients
         ]
         if sets:
-            found: float | None = mean_srcc(staged, sets, **loading)
+            mean = mean_srcc(staged, sets, **loading)
+            found: float | None = mean
+            measured = {"n": float(sum(map(len, sets))), "srcc": mean} if math.isfinite(mean) else {}
+            save_card(dataclasses.replace(ModelCard.load(staged), validation=measured), staged)
         else:
             found = None
             log.warning("the runs have no validation rows, so the mean is not evaluated; --data names rows")

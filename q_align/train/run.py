@@ -26,6 +26,7 @@ from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
 from q_align.models.parts import freeze, part_of, train_fully
 from q_align.models.peft import add_lora, base_dtype
+from q_align.train.caller_state import preserved_caller_state
 from q_align.train.checkpoints import trainer_state
 from q_align.train.datasets import frame_reader, open_sets, with_opened
 from q_align.train.distributed import close_process_group
@@ -40,7 +41,7 @@ FEW = 10  # validation items, below which a rank correlation means next to nothi
 
 
 def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[Any] = ()) -> RunResult:
-    """Trains a model.
+    """Trains a model. The random state and the environment of the caller are as before when it returns.
 
     Args:
         config: resolved configuration.
@@ -53,7 +54,7 @@ def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[A
         TrainingError: when the loss is not finite or the disk is full.
         TerminatedError: after SIGTERM, once a checkpoint is written.
     """
-    with quiet_libraries():
+    with quiet_libraries(), preserved_caller_state():
         require("accelerate", extra="train")
         output, stopped_at, history = _run(config, data, callbacks)
         close_process_group()

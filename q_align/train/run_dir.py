@@ -61,7 +61,8 @@ def prepare_run_dir(output_dir: str, *, resume: bool) -> tuple[Path, Path | None
         if not resume:
             what = "continue it" if start else "begin it again (it has no checkpoint yet)"
             raise ConfigError(
-                f"{output}: holds another run; give --train.resume true to {what}, or a new train.output_dir"
+                f"{output}: holds another run; set train.resume (--train.resume true, resume=True) to {what}, "
+                "or a new train.output_dir"
             )
         if start is None:
             log.info("%s: no checkpoint to resume from; starting from the beginning", output)

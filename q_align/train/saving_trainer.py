@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from q_align.models.backbone import Backbone
+from q_align.models.model_page import save_card
 from q_align.train import checkpoints
 
 
@@ -61,7 +62,7 @@ class SavingTrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             self.backbone.encoder.save(folder)
-            self.backbone.card.save(folder)
+            save_card(self.backbone.card, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """The library loads by name and skips names that do not fit.

@@ -12,7 +12,9 @@ import numpy as np
 from q_align.config.schema import RunConfig
 from q_align.data.labels import Labels
 from q_align.data.questions import question_kind
+from q_align.models.backbone import locate
 from q_align.models.card import ModelCard
+from q_align.models.model_page import stated_licence
 
 # What a fine-tuned model's card keeps of the remarks on its base.
 LASTING = ("licence", "paper", "authors", "code")
@@ -40,6 +42,8 @@ def trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> 
     ]
     tasks = {record["task"] for record in records}
     about = {} if fresh else {key: value for key, value in card.about.items() if key in LASTING}
+    stated = None if fresh or "licence" in about else stated_licence(locate(config.model.path))
+    about |= {"licence": stated} if stated else {}
     sources = ", ".join(dict.fromkeys(record["source"] for record in records))
     questions = dict(card.questions)
     for labels in sets:
@@ -50,6 +54,7 @@ def trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> 
         tasks=tuple(sorted(tasks | set(() if fresh else card.tasks))),
         trained_on=[*([] if fresh else card.trained_on), *records],
         base=_home(config.model.path),
+        validation={},
         calibration={},
         about=about | {"name": Path(config.train.output_dir).name, "data": f"trained with q_align on {sources}"},
     )
