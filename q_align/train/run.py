@@ -208,14 +208,14 @@ def _trainer(
 ) -> Any:
     from q_align.train.trainer import Options, RatingTrainer
 
-    taught, train = config.loss, config.train
+    loss, train = config.loss, config.train
     family = family_of(backbone.card.family)
     return RatingTrainer(
         backbone,
         args,
         train_set=train_set,
         eval_set=eval_set,
-        loss=get_loss(taught.name, taught.weights, taught.options),
+        loss=get_loss(loss.name, loss.weights, loss.options),
         draws=draws,
         options=Options(
             part_of=lambda name: part_of(family, name),
