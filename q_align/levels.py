@@ -66,7 +66,7 @@ class LevelScheme:
 
     @property
     def even(self) -> bool:
-        """Whether neighbouring values lie equally far apart."""
+        """Whether neighbouring values are equally far apart."""
         gaps = -np.diff(self.values)
         return bool(np.allclose(gaps, gaps.mean(), rtol=1e-9, atol=0))
 
@@ -124,7 +124,7 @@ class LevelScheme:
         usable = std >= MIN_STD * unit  # False for NaN
         sigma = np.where(usable, std, unit)[..., None]
         # alpha + K beta = 1 and alpha m + beta sum(v) = mos, with m the mean of raw and c the mean of the values. A MOS
-        # of exactly c makes both the same equation; a hair beside it lies the limit.
+        # of exactly c makes both the same equation; the limit is taken just beside it.
         centre = values.mean()
         beside = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
         raw = _density(values, beside[..., None], sigma)

@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("models", nargs="+", metavar="RUN_OR_CHECKPOINT", help="a run stands for its final model")
+    add("models", nargs="+", metavar="RUN_OR_CHECKPOINT", help="a run means its final model")
     add("--output", required=True, metavar="DIR", help="new folder")
     add("--last", type=int, metavar="N", help="the last N checkpoints of every run in place of its final model")
     add("--data", metavar="CARD|LABELS", help="evaluate on these rows in place of the run's validation rows")

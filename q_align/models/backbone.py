@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from q_align.types import MediaSpec
 
-# Names that stand for checkpoints inside the package.
+# Names of checkpoints inside the package.
 PACKAGED = ("nano",)
 
 
@@ -140,7 +140,7 @@ def read_card(path: str | Path) -> ModelCard:
             return card
     if is_adapter(folder):
         return dataclasses.replace(read_card(_base_of(folder, None)), base=str(_base_of(folder, None)))
-    return ModelCard.load(folder)  # says what is missing
+    return ModelCard.load(folder)  # raises with what is missing
 
 
 def _same_kind(folder: Path, card: ModelCard) -> bool:
@@ -155,7 +155,7 @@ def opening_spec(card: ModelCard) -> MediaSpec:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder that a model's name stands for; a published checkpoint is downloaded where it is not in the cache.
+    """The folder of a model's name; a published checkpoint is downloaded where it is not in the cache.
 
     Raises:
         CheckpointError: when there is none.

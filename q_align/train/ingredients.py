@@ -50,10 +50,10 @@ class Ingredient:
 
 
 def find_ingredients(folders: Sequence[str | Path], last: int | None = None) -> list[Ingredient]:
-    """The models that folders stand for.
+    """The models that folders refer to.
 
     Args:
-        folders: runs (each stands for its final model), checkpoints, or plain model folders.
+        folders: runs (each means its final model), checkpoints, or plain model folders.
         last: of every run the last so many checkpoints in place of its final model.
 
     Raises:

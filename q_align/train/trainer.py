@@ -125,7 +125,7 @@ class RatingTrainer(SavingTrainer):
         self.broken.add(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
         targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
-        # unreadable media stay in the batch, so that all processes keep step, and teach nothing
+        # unreadable items stay in the batch, so that all processes stay in step, and do not count in the loss
         rated, known = prediction, targets
         world = self.args.world_size if self.loss.pairwise and model.training else 1
         if world > 1:

@@ -301,7 +301,7 @@ def test_encoder_is_picklable_and_safe_in_threads(backbone: Backbone) -> None:
 
 def test_a_question_with_a_placeholder_is_refused(backbone: Backbone) -> None:
     one = dataclasses.replace(turn((40, 40)), question=f"What is {backbone.encoder.layout.frame}?")
-    with pytest.raises(QAlignError, match="stands for a frame"):
+    with pytest.raises(QAlignError, match="marks a frame"):
         backbone.encoder([one])
 
 
