@@ -41,12 +41,12 @@ class LevelScheme:
         if len(self.words) < 2 or len(self.words) != len(self.values):
             raise ConfigError(
                 f"levels need at least two words and one value each, got {len(self.words)} words and "
-                f"{len(self.values)} values (levels.words, levels.values)"
+                f"{len(self.values)} values (readout.words, readout.values)"
             )
         if len(set(self.words)) != len(self.words):
-            raise ConfigError(f"level words must differ, got {self.words} (levels.words)")
+            raise ConfigError(f"level words must differ, got {self.words} (readout.words)")
         if not all(a > b for a, b in zip(self.values, self.values[1:])):
-            raise ConfigError(f"level values must strictly fall, best level first, got {self.values} (levels.values)")
+            raise ConfigError(f"level values must strictly fall, best level first, got {self.values} (readout.values)")
 
     @property
     def low(self) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q_align.errors import CheckpointError, ConfigError, nearest
+from q_align.file_modes import apply_umask
 from q_align.models.card import FILE, ModelCard
 from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.families import family_of
@@ -104,6 +105,7 @@ class Backbone:
         save_weights(self.model, self.readout, folder)
         self.encoder.save(folder)
         self.card.save(folder)
+        apply_umask(folder)
 
 
 def save_weights(model: Any, readout: Readout, folder: Path, **options: Any) -> None:

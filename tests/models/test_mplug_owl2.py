@@ -252,7 +252,7 @@ def test_the_encoder_travels_to_workers(owl):
 
 
 def test_words_of_several_tokens_are_refused():
-    with pytest.raises(LevelTokenError, match=r"'splendid'.*levels.words"):
+    with pytest.raises(LevelTokenError, match=r"'splendid'.*readout.words"):
         OwlEncoder(tokenizer(), 4).level_tokens(("splendid", "bad"), "The quality of the image is")
 
 
