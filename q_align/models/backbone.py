@@ -6,10 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from importlib import import_module, resources
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q_align.errors import CheckpointError, nearest
+from q_align.errors import CheckpointError, ConfigError, nearest
 from q_align.file_modes import apply_umask
 from q_align.models.card import FILE, ModelCard
 from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
@@ -78,6 +79,7 @@ class Backbone:
 
         Raises:
             CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
+            ConfigError: for options that the family's loader does not have.
             LevelTokenError: when the level words are not single, distinct tokens.
         """
         folder = locate(path)
@@ -89,7 +91,12 @@ class Backbone:
         family = family_of(card.family)
         if only_score:
             options = {**family.scoring, **options}
-        model, encoder = import_module(family.module).load(folder, card, dtype=dtype, **options)
+        load = import_module(family.module).load
+        known = signature(load).parameters
+        extra = [name for name in options if name not in known]
+        if extra and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            raise ConfigError(f"models of family {card.family!r} have no option {', '.join(extra)}; leave it out")
+        model, encoder = load(folder, card, dtype=dtype, **options)
         return cls.join(model, encoder, card, own if _same_kind(own, card) else None)
 
     def save(self, path: str | Path) -> None:

@@ -26,6 +26,7 @@ from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
 from q_align.models.parts import freeze, part_of, train_fully
 from q_align.models.peft import add_lora, base_dtype
+from q_align.score.pooling import check_pooling
 from q_align.train.caller_state import preserved_caller_state
 from q_align.train.checkpoints import trainer_state
 from q_align.train.datasets import frame_reader, open_sets, with_opened
@@ -75,6 +76,7 @@ def _run(
     output, start = prepare_run_dir(config.train.output_dir, resume=config.train.resume)
     joined = inherit(with_opened(config, data), read_card(config.model.path))
     config, card = joined.config, joined.card
+    check_pooling(card.media.pool)
     training, validation = open_sets(config, card.levels, data)
     card = trained_card(card, training, config)
     held_out = sum(len(labels) for labels in validation)

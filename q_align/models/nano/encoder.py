@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from q_align.errors import CheckpointError, LevelTokenError
+from q_align.errors import CheckpointError, LevelTokenError, QAlignError
 from q_align.models.nano.tiles import NATIVE, Tile, split_into_tiles
 from q_align.models.nano.tokenizer import BEGIN, END, IMAGE, PAD, RATER, special
 from q_align.readout.encoder import IGNORE, left_pad
@@ -98,7 +98,10 @@ class NanoEncoder:
             if part == "{image}":
                 ids += [special(self.tokenizer, IMAGE)] * visual
             elif part == "{question}":
-                ids += self._ids(turn.question)
+                asked = self._ids(turn.question)
+                if special(self.tokenizer, IMAGE) in asked:
+                    raise QAlignError(f"the question {turn.question!r} holds {IMAGE!r}, which stands for a frame")
+                ids += asked
             elif part == "{stem}":
                 ids = []
             elif part:
