@@ -1,4 +1,4 @@
-"""q_align: teach multimodal models to rate what people see.
+"""q_align: fine-tunes multimodal models to rate the quality and aesthetics of images and videos.
 
 The names below load on first use, so that `import q_align` and `q-align --help` need no torch.
 """

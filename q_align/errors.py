@@ -36,7 +36,7 @@ class DownloadError(QAlignError):
 
 
 class TrainingError(QAlignError):
-    """Training cannot go on; says at which step and why."""
+    """Training cannot continue; names the step and the reason."""
 
 
 class LevelTokenError(QAlignError):

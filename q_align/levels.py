@@ -41,12 +41,12 @@ class LevelScheme:
         if len(self.words) < 2 or len(self.words) != len(self.values):
             raise ConfigError(
                 f"levels need at least two words and one value each, got {len(self.words)} words and "
-                f"{len(self.values)} values (levels.words, levels.values)"
+                f"{len(self.values)} values (readout.words, readout.values)"
             )
         if len(set(self.words)) != len(self.words):
-            raise ConfigError(f"level words must differ, got {self.words} (levels.words)")
+            raise ConfigError(f"level words must differ, got {self.words} (readout.words)")
         if not all(a > b for a, b in zip(self.values, self.values[1:])):
-            raise ConfigError(f"level values must strictly fall, best level first, got {self.values} (levels.values)")
+            raise ConfigError(f"level values must strictly fall, best level first, got {self.values} (readout.values)")
 
     @property
     def low(self) -> float:
@@ -66,7 +66,7 @@ class LevelScheme:
 
     @property
     def even(self) -> bool:
-        """Whether neighbouring values lie equally far apart."""
+        """Whether neighbouring values are equally far apart."""
         gaps = -np.diff(self.values)
         return bool(np.allclose(gaps, gaps.mean(), rtol=1e-9, atol=0))
 
@@ -124,7 +124,7 @@ class LevelScheme:
         usable = std >= MIN_STD * unit  # False for NaN
         sigma = np.where(usable, std, unit)[..., None]
         # alpha + K beta = 1 and alpha m + beta sum(v) = mos, with m the mean of raw and c the mean of the values. A MOS
-        # of exactly c makes both the same equation; a hair beside it lies the limit.
+        # of exactly c makes both the same equation; the limit is taken just beside it.
         centre = values.mean()
         beside = np.where(np.abs(mos - centre) < 1e-7 * unit, centre + 1e-7 * unit, mos)
         raw = _density(values, beside[..., None], sigma)

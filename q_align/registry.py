@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         """Adds an object under a name and returns it; without an object, a decorator that does so.
 
         Raises:
-            ConfigError: when the name stands for another object, or the object is not of the right class.
+            ConfigError: when the name belongs to another object, or the object is not of the right class.
         """
         if found is None:
             return lambda found: self.register(name, found)

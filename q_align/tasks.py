@@ -17,14 +17,14 @@ class Task:
 
     Attributes:
         name: "iqa", "iaa", "vqa", or the name of another one.
-        medium: "image" or "video": what is rated.
+        modality: "image" or "video": what is rated.
         questions: paraphrases drawn at random when training; the first one is asked when scoring. A question that comes
             with an item replaces it.
         stem: how the answer begins; the level word follows: "The quality of the image is".
     """
 
     name: str
-    medium: str
+    modality: str
     questions: tuple[str, ...]
     stem: str
 
@@ -45,19 +45,19 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def _rating_task(name: str, aspect: str, medium: str, other: str) -> None:
+def _rating_task(name: str, aspect: str, modality: str, other: str) -> None:
     questions = (
-        f"How would you rate the {aspect} of this {medium}?",
+        f"How would you rate the {aspect} of this {modality}?",
         f"Can you rate the {aspect} of this {other}?",
-        f"Rate the {aspect} of this {medium}.",
-        f"Could you evaluate the {aspect} of this {medium}?",
-        f"How do you assess the {aspect} of this {medium}?",
-        f"How would you judge the {aspect} of this {medium}?",
-        f"What is your {aspect} rating for this {medium}?",
+        f"Rate the {aspect} of this {modality}.",
+        f"Could you evaluate the {aspect} of this {modality}?",
+        f"How do you assess the {aspect} of this {modality}?",
+        f"How would you judge the {aspect} of this {modality}?",
+        f"What is your {aspect} rating for this {modality}?",
         f"What's your opinion on the {aspect} of this {other}?",
-        f"What do you think about the {aspect} of this {medium}?",
+        f"What do you think about the {aspect} of this {modality}?",
     )
-    TASKS.register(name, Task(name, medium, questions, f"The {aspect} of the {medium} is"))
+    TASKS.register(name, Task(name, modality, questions, f"The {aspect} of the {modality} is"))
 
 
 _rating_task("iqa", "quality", "image", "picture")

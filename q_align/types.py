@@ -122,7 +122,7 @@ class Score:
         std: Standard deviation of the level distribution, on the scale of `value`. None for a regression head.
         mass: Probability that the full vocabulary gives to the level words, 0..1; where it is low the model would
             answer something else, and the score deserves less trust. None for a regression head.
-        error: None, or one line that says why this item has no score.
+        error: None, or one line with the reason why this item has no score.
         task: What was rated, such as "iqa"; None where the file could not be opened to find out.
         warning: One line about an item that was read in part, such as a damaged video.
         frames: The value of each frame of a video by itself, where asked for; None where the model gives no number.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Creates .venv (when there is none) and installs q_align with everything that the quick start and the tests use.
+# Creates .venv (when there is none) and installs q_align with everything that the quick start uses; with --dev also what
+# the tests use: linters and the optional libraries (Ray, bitsandbytes, torchao, wandb).
 # Safe to run again: it installs only when setup.py or constraints.txt have changed since.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,12 +21,17 @@ if [ ! -x .venv/bin/python ]; then
   echo "setup: creating .venv with $("$python" --version)"
   "$python" -m venv .venv
 fi
+extras=train,video,legacy,generate
 stamp=.venv/installed
+if [ "${1:-}" = "--dev" ]; then
+  extras+=,dev
+  stamp=.venv/installed-dev
+fi
 wanted=$(cat setup.py constraints.txt | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  echo "setup: installing q_align and what it needs into .venv (some minutes the first time)"
+  echo "setup: installing q_align[$extras] into .venv (some minutes the first time)"
   # torch first and alone: its version decides which build pip takes for everything else
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,video,legacy,generate,dev]'
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
   echo "$wanted" >"$stamp"
 fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# A test may be skipped in CI for a reason that begins with one of these: hardware or data that the machine lacks.
+SKIP_REASONS = ("GPU: ", "data: ")
 SHARED = Path(os.environ.get("Q_ALIGN_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
 
@@ -19,7 +22,7 @@ SHARED = Path(os.environ.get("Q_ALIGN_TEST_DATA", Path(__file__).parents[2] / "s
 def shared() -> Path:
     """Folder with real rated media, published labels and reference numbers."""
     if not SHARED.is_dir():
-        pytest.skip(f"no test data at {SHARED} (set Q_ALIGN_TEST_DATA)")
+        pytest.skip(f"data: none at {SHARED} (Q_ALIGN_TEST_DATA names their folder)")
     return SHARED
 
 
@@ -29,3 +32,35 @@ def nano():
     from q_align.models.nano import build
 
     return build(seed=0)
+
+
+def skipped(config: pytest.Config) -> Counter[tuple[str, str]]:
+    """(reason, file) -> how many tests of the file were skipped."""
+    reports = config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", [])
+    return Counter((str(r.longrepr[2]).removeprefix("Skipped: "), r.nodeid.split("::")[0]) for r in reports)
+
+
+def forbidden(config: pytest.Config) -> list[str]:
+    """Reasons for which no test may be skipped in CI."""
+    if os.environ.get("CI") != "true":
+        return []
+    return sorted({reason for reason, _ in skipped(config) if not reason.startswith(SKIP_REASONS)})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and session.exitstatus == pytest.ExitCode.OK and forbidden(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    found = skipped(config)
+    if not found:
+        return
+    terminalreporter.section("skipped tests")
+    for reason in sorted({reason for reason, _ in found}):
+        files = {file: count for (why, file), count in sorted(found.items()) if why == reason}
+        terminalreporter.line(f"{sum(files.values())} skipped: {reason}")
+        terminalreporter.line("    " + ", ".join(f"{file} ({count})" for file, count in files.items()))
+    for reason in forbidden(config):
+        terminalreporter.line(f"failed: CI skips tests only for a GPU or for data, not for: {reason}", red=True)

@@ -225,6 +225,9 @@ def test_bad_opinions_are_refused() -> None:
         SCHEME.soft([3.0, 2.0], [0.5, -1.0])
     with pytest.raises(ConfigError, match="at least two bins"):
         SCHEME.from_votes([7])
+    for votes in ([-1, 3], [np.inf, 1], [np.nan, 1]):
+        with pytest.raises(ConfigError, match="finite, >= 0"):
+            SCHEME.from_votes(votes)
     with pytest.raises(ConfigError, match="not all zero"):
         SCHEME.from_votes([[1, 2], [0, 0]])
 

@@ -194,3 +194,55 @@ def test_broken_plugin_of_the_environment(
     monkeypatch.setenv(PLUGINS, "plugin_with_a_typo")
     with pytest.raises(ConfigError, match=r"^plug-in 'plugin_with_a_typo' .*: SyntaxError: "):
         "apple" in Registry("fruit", "q_align.none")  # noqa: B015
+
+
+@pytest.mark.parametrize(("value", "imported"), [("'brown'", True), ("'brown'", False), ("3", False)])
+def test_entry_point_of_a_known_name_is_an_error_whatever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fruits: Registry[str], value: str, imported: bool
+) -> None:
+    name = f"rival_{imported}_{value.strip(chr(39))}"
+    install(tmp_path, name, f"COLOUR = {value}", f"[q_align.test_fruits]\napple = {name}:COLOUR\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    if imported:
+        __import__(name)
+    with pytest.raises(ConfigError, match=f"plug-in '{name}:COLOUR'"):
+        fruits["apple"]
+
+
+def test_half_a_plugin_is_the_same_error_for_every_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fruits: Registry[str]
+) -> None:
+    (tmp_path / "halves.py").write_text("from q_align.registry import Registry\nR = Registry('half', 'q_align.none')\n")
+    (tmp_path / "half_plugin.py").write_text("from halves import R\nR.register('x', object())\n1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(PLUGINS, "half_plugin")
+    for registry in (fruits, Registry("other", "q_align.none"), fruits):
+        with pytest.raises(ConfigError, match=r"'half_plugin' .* cannot be loaded: ZeroDivisionError"):
+            registry.names()
+
+
+def test_plugins_named_after_the_first_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fruits: Registry[str]
+) -> None:
+    assert "lime" not in fruits
+    (tmp_path / "late_registry.py").write_text("registries = []")
+    (tmp_path / "late_plugin.py").write_text(
+        "from late_registry import registries\nregistries[0].register('lime', 'green')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import late_registry  # type: ignore[import-not-found]
+
+    late_registry.registries.append(fruits)
+    monkeypatch.setenv(PLUGINS, "late_plugin")
+    assert fruits["lime"] == "green"
+
+
+def test_a_fault_of_the_own_package_is_raised_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faulty_modules").mkdir()
+    (tmp_path / "faulty_modules" / "__init__.py").write_text("")
+    (tmp_path / "faulty_modules" / "one.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[str] = Registry("fruit", "q_align.none", package="faulty_modules")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+            registry.names()

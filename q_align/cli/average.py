@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("models", nargs="+", metavar="RUN_OR_CHECKPOINT", help="a run stands for its final model")
+    add("models", nargs="+", metavar="RUN_OR_CHECKPOINT", help="a run means its final model")
     add("--output", required=True, metavar="DIR", help="new folder")
     add("--last", type=int, metavar="N", help="the last N checkpoints of every run in place of its final model")
     add("--data", metavar="CARD|LABELS", help="evaluate on these rows in place of the run's validation rows")
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{output}: exists and is not empty; choose another --output")
     if args.last is not None and args.last < 1:
         raise ConfigError(f"--last must be 1 or more, got {args.last}")
+    from q_align.models.backbone import read_card
     from q_align.train.averaging import check_same_kind
     from q_align.train.ingredients import find_ingredients, validation_rows
     from q_align.train.publish_mean import publish_mean
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
 
     ingredients = find_ingredients(args.models, args.last)
     check_same_kind([one.folder for one in ingredients])
-    sets = [_rows(args)] if args.data else validation_rows(ingredients)
+    levels = read_card(ingredients[0].folder).levels
+    sets = [_rows(args).on(levels)] if args.data else validation_rows(ingredients)
     with quiet_libraries():
         results = publish_mean(ingredients, output, sets, score_all=bool(args.data), **loading(args))
     for name, value in results:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Downloads, verifies, and prints the folder; the same command resumes an interrupted download.
 
     Raises:
-        DownloadError, MediaError: when something cannot be downloaded; says how to resume.
+        DownloadError, MediaError: when something cannot be downloaded; with how to resume.
     """
     from q_align.data.dataset_card import card_names
     from q_align.hub import download_repo

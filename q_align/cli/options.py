@@ -54,7 +54,7 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_opinions(parser: Any) -> None:
-    """What a labels file does not say of its MOS; `opinions` reads the answers."""
+    """Facts of a MOS that a labels file does not state; `opinions` reads the answers."""
     add = parser.add_argument
     ends = ("MIN", "MAX")
     add("--mos-range", nargs=2, type=float, metavar=ends, help="ends of the MOS scale (default: from the rows)")

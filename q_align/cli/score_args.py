@@ -15,7 +15,7 @@ from q_align.score.selection import Amount
 
 
 def check_score_args(args: argparse.Namespace) -> None:
-    """Refuses combinations that would do something else than they say.
+    """Refuses combinations that would do something else than their names suggest.
 
     Raises:
         ConfigError: for each of them.

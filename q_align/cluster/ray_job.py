@@ -64,7 +64,7 @@ def run_job(job: ClusterJob) -> ScoringSummary:
     check_free(folder, resume=True)
     for word in job.manifest:
         if Path(word).is_dir() and folder.is_relative_to(Path(word).resolve()):
-            raise ConfigError(f"--output {job.output} lies in the manifest's folder {word}; name another --output")
+            raise ConfigError(f"--output {job.output} is in the manifest's folder {word}; name another --output")
     # what `q-align score` notes too, so that either can resume what the other began
     job = replace(job, loading={**job.loading, "dtype": _dtype(job)})
     precision = {"dtype": job.loading["dtype"], "quantize": job.loading.get("quantize")}

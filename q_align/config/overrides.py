@@ -1,4 +1,4 @@
-"""Keys of nested dataclasses: which exist, and which one was meant by a name that does not."""
+"""Keys of nested dataclasses: which exist, and the nearest one to a name that does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_keys(tree: Any, root: type, where: str) -> None:
     """Refuses keys of a YAML tree that a dataclass does not have.
 
     Raises:
-        ConfigError: names the file, the key and the one that was probably meant.
+        ConfigError: names the file, the key and the nearest valid one.
     """
     _walk(tree, root, where, "", all_keys(root))
 
@@ -29,7 +29,7 @@ def check_overrides(words: Sequence[str], root: type, free: Sequence[str]) -> No
         free: dictionaries, which take any key.
 
     Raises:
-        ConfigError: names the key and the one that was probably meant.
+        ConfigError: names the key and the nearest valid one.
     """
     known = all_keys(root)
     seen: set[str] = set()
@@ -51,7 +51,7 @@ def check_overrides(words: Sequence[str], root: type, free: Sequence[str]) -> No
 
 
 def all_keys(cls: type, prefix: str = "") -> list[str]:
-    """Dotted names of all fields; the fields of a list's items stand behind the list's own name."""
+    """Dotted names of all fields; the fields of a list's items follow the list's own name."""
     keys = []
     for name, hint in typing.get_type_hints(cls).items():
         inner = nested_dataclass(hint)
@@ -69,7 +69,7 @@ def nested_dataclass(hint: Any) -> type | None:
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
-    """The valid key that an unknown one stands for, as the end of a message; '' when nothing is close.
+    """The valid key nearest to an unknown one, as the end of a message; '' when nothing is close.
 
     First the names of other trainers, then the same key in another section (train.lora.r), then the nearest spelling:
     in the same section if any is close, else anywhere.

@@ -48,10 +48,10 @@ class ModelConfig:
 
 @dataclass
 class LabelOptions:
-    """What a labels file does not say about itself. Under `data` these hold for every set that says nothing else."""
+    """Facts that a labels file does not state. Under `data` they hold for every set that does not set its own."""
 
     media_root: str | None = None  # folder that paths in the labels are relative to; None: the labels file's folder
-    task: str | None = None  # iqa, iaa or vqa; None: as the labels or the data set card say
+    task: str | None = None  # iqa, iaa or vqa; None: as in the labels or the data set card
     mos_range: list[float] | None = None  # [min, max] of the MOS scale; None: the card's, else that of the train rows
     higher_is_better: bool | None = None  # false for DMOS; None: the card's, else false for a column "dmos"
 
@@ -135,7 +135,7 @@ class TrainConfig:
     eval_every: float = 1.0  # epochs between evaluations; each one saves a checkpoint
     eval_batch_size: int | None = None  # None: batch_size
     patience: int = 0  # stop after this many evaluations without a better SRCC; 0: never
-    keep: int = 2  # best checkpoints kept, by SRCC; the last one is kept as well
+    keep: int = 2  # number of checkpoints to keep, by best SRCC; the last one is kept as well
     log_every: int = 10  # steps
     report_to: list[Literal["tensorboard", "wandb"]] = field(default_factory=lambda: ["tensorboard"])  # loggers
     seed: int = 0
@@ -153,7 +153,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def sets(self) -> list[SetConfig]:
-        """The labelled sets, with what `data` says for all of them filled in.
+        """The labelled sets, with the defaults under `data` filled in.
 
         Raises:
             ConfigError: when there is none, or both ways are used at once.

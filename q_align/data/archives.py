@@ -23,7 +23,7 @@ def download(archive: Archive, folder: str | Path) -> Path:
 
     Args:
         archive: address, size in bytes and SHA-256.
-        folder: where it goes; made if it is missing.
+        folder: where it is saved; created if it is missing.
 
     Returns:
         The verified file.

@@ -17,7 +17,7 @@ ALSO = {
     "std": ("sd", "mos_std", "stddev"),
     "content": ("scene", "ref", "reference", "ref_img", "group", "groups"),
 }
-# Parts of a file's name that say nothing about the data set: "livec_train_split_1" is livec.
+# Parts of a file's name that do not belong to the data set's name: "livec_train_split_1" is livec.
 PART = re.compile(r"(?i)(?<![a-z0-9])(train|test|val|validation|split(_?\d+)?)(?![a-z0-9])")
 PLAIN = ("", "labels", "label", "data", "metadata", "index", "mos")
 
@@ -43,7 +43,7 @@ def media_column(table: pa.Table, path: str | Path) -> str:
         [] if "mos" in have or "votes" in have else ["mos (or votes)"]
     )
     if missing or media is None:
-        found = f"columns found: {', '.join(have)}; rename the column that is meant"
+        found = f"columns found: {', '.join(have)}; rename the right column"
         raise LabelError(f"{path}: missing column {' and '.join(missing)}; {found}")
     return media
 

@@ -195,7 +195,7 @@ def load_card(name: str | Path) -> DatasetCard:
 
 
 def find_labels(card: DatasetCard, split: str, folders: list[str | Path | None]) -> Path:
-    """The labels file of a split, looked for in `folders`, beside an own card, and in the folder of Q_ALIGN_DATA.
+    """The labels file of a split, looked for beside an own card, in `folders`, and in the folder of Q_ALIGN_DATA.
 
     Raises:
         LabelError: when there is no such file; names where it was looked for and how to get it.
@@ -206,7 +206,7 @@ def find_labels(card: DatasetCard, split: str, folders: list[str | Path | None])
             f"{card.name}: no readable labels file is published for split {split!r} ({part.note}); "
             f"pass your own as {card.name}=FILE. Data: {card.how_to_get()}"
         )
-    roots = [Path(f) for f in (*folders, card.home, os.environ.get(ENVIRONMENT)) if f]
+    roots = [Path(f) for f in (card.home, *folders, os.environ.get(ENVIRONMENT)) if f]
     tried = [root / sub / part.labels for root in roots for sub in ("", "labels", card.name, *card.folders)]
     found = next((path for path in tried if path.is_file()), None)
     if found is None:

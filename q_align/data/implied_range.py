@@ -1,6 +1,6 @@
 """The MOS range that a labels file was cut into equal levels with, recovered from its level words.
 
-Each border between two levels lies between the MOS on both sides of it; K equal intervals make the
+Each border between two levels is between the MOS on both sides of it; K equal intervals make the
 borders a straight line in two unknowns, the ends of the range. All ends that agree with every border form a polygon.
 """
 

@@ -17,9 +17,10 @@ from q_align.data.mos_range import checked_range, direction_of, range_of_rows
 from q_align.data.published_json import from_published, is_published
 from q_align.data.table_files import known_name, read_table
 from q_align.data.votes import mean_and_std, read_votes
-from q_align.errors import LabelError, nearest
+from q_align.errors import LabelError
 from q_align.log import log
 from q_align.media.video import SUFFIXES
+from q_align.registry import PLUGINS
 from q_align.tasks import TASKS
 
 INPUTS = ("mos", "std", "split", "task", "content", "id", "question", "votes")
@@ -167,12 +168,13 @@ def _scores(
 def _tasks(table: pa.Table, media_name: str, names: Any, task: str | None, path: str | Path) -> pa.Array:
     if task is not None or "task" not in table.column_names:
         if task is not None and task not in TASKS:
-            raise LabelError(f"{path}: unknown task {task!r}{nearest(task, TASKS)}; tasks are {', '.join(TASKS)}")
+            raise LabelError(f"{path}: {TASKS.unknown(task)}")
         video = pc.match_substring_regex(names, VIDEO) if media_name != "video" else pa.array([True] * len(names))
         return pa.array(np.full(len(names), task)) if task else pc.if_else(video, "vqa", "iqa")
     column = text_of(table, "task")
     wrong = pc.invert(pc.fill_null(pc.is_in(column, value_set=pa.array(TASKS.names(), pa.large_string())), False))
-    check_rows(path, wrong, "task", f"is {{!r}}; tasks are {', '.join(TASKS)}", column)
+    known = f"tasks are {', '.join(TASKS)}; one of your own: name its module in {PLUGINS}"
+    check_rows(path, wrong, "task", f"is {{!r}}; {known}", column)
     return column
 
 

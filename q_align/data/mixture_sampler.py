@@ -41,7 +41,7 @@ def epoch_counts(
 
 
 class MixtureSampler(EpochSampler):
-    """The rows of several sets, which lie one after the other in one data set.
+    """The rows of several sets, which follow one another in one data set.
 
     Each set is an endless stream of permutations of its rows, and an epoch takes the next `count` of it: whatever the
     weights, every row of a set is visited equally often in the long run. The permutation's number is the visit

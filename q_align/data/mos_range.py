@@ -76,7 +76,7 @@ def log_range(labels: Labels) -> None:
 
 
 def likely_scale(labels: Labels) -> str:
-    """A hint where the range was taken from rows that all lie within 1..5, the usual five-point scale; else ""."""
+    """A hint where the range was taken from rows that are all within 1..5, the usual five-point scale; else ""."""
     low, high = labels.mos_range
     raw = labels.column("raw_mos")
     if labels.report.get("range_from") not in ROWS or (low, high) == (1, 5):

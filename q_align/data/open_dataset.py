@@ -152,7 +152,7 @@ def _rows_of_part(
     values, counts = np.unique(column.astype(str), return_counts=True)
     have = ", ".join(f"{value} {count}" for value, count in zip(values, counts))
     raise LabelError(
-        f"{card.name}: split {name!r} of the card is {path}, and no row of its column split says {name!r} (it has "
+        f"{card.name}: split {name!r} of the card is {path}, and no row of its column split is {name!r} (it has "
         f"{have}); correct the card or the column"
     )
 

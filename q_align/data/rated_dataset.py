@@ -118,7 +118,7 @@ class RatedDataset(Dataset[RatedItem]):
     def __getitem__(self, draw: int) -> RatedItem:
         epoch_draw, index = divmod(draw, len(self))
         sample = self.sample(index)
-        video = get_task(sample.task).medium == "video"
+        video = get_task(sample.task).modality == "video"
         error = None
         try:
             frames, _ = (self.read or open_frames)(sample.media, self.spec, video=video)

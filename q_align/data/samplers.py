@@ -61,7 +61,7 @@ def source_batch_size(batch_size: int, *, group_size: int, processes: int) -> in
         ConfigError: when all processes together hold fewer rows than that.
     """
     for share in range(1, processes + 1):
-        # only a divisor: other runs would lie in two steps
+        # only a divisor: other runs would be in two steps
         if processes % share == 0 and share * batch_size >= group_size:
             return share * batch_size
     raise ConfigError(

@@ -109,7 +109,7 @@ def ground_truth(test: TestSet, cards: Mapping[str, ModelCard], settings: Evalua
 
 
 def training_records(card: ModelCard, source: str) -> list[dict[str, Any]]:
-    """What the card says of the model's training on this data set, one record per task."""
+    """The card's records of the model's training on this data set, one per task."""
     return [entry for entry in card.trained_on if str(entry.get("source")) == source]
 
 

@@ -1,4 +1,4 @@
-"""How many items the words of a command line stand for, where that is quick to find out; for progress bars."""
+"""Number of items that command line arguments name, where it is quick to find; for progress bars."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def expand(words: Iterable[str], *, root: str | None = None, column: str | None 
         elif glob.has_magic(word) and not path.exists():
             found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
             if not found:
-                yield Item(word, word)  # its row says that there is no such file
+                yield Item(word, word)  # its row reports that there is no such file
             yield from expand(found, root=root, column=column)  # lists and shards count as if named one by one
         else:
             yield _named(word)

@@ -21,7 +21,7 @@ def pick(times: np.ndarray, rate: float, spec: MediaSpec) -> list[int]:
             `clip` consecutive frames per position.
     """
     count = len(times)
-    rate = rate if 0 < rate < np.inf else 25.0  # some containers do not say; the times still count
+    rate = rate if 0 < rate < np.inf else 25.0  # some containers do not state it; the times still count
     budget = max(1, spec.max_frames // spec.clip)
     if spec.fps <= 0:
         points = np.arange(budget) * count // budget  # (P,)

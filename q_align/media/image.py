@@ -73,7 +73,7 @@ def check_pixels(name: str, size: tuple[int, int], limits: Limits) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception in one line, with its kind where it says nothing."""
+    """The message of an exception in one line, with its type where it is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

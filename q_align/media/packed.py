@@ -2,7 +2,7 @@
 
 A packed file is named `SHARD.tar@OFFSET+SIZE/NAME`, so that the labels file is the index and any process opens any
 file by itself. Shards are plain tar files of uncompressed members (see `q_align.data.pack_shards`). Only the bytes that
-the two numbers enclose are read, whatever the name says.
+the two numbers enclose are read, whatever the name is.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def is_video(media: Media) -> bool:
         if hasattr(media, "seek"):
             media.seek(0)
     except MediaError:
-        return named  # the reader will say what is wrong
+        return named  # the reader reports what is wrong
     found = sniff(start)
     return named if found is None else found
 

@@ -6,10 +6,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from importlib import import_module, resources
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from q_align.errors import CheckpointError, nearest
+from q_align.errors import CheckpointError, ConfigError, nearest
+from q_align.file_modes import apply_umask
 from q_align.models.card import FILE, ModelCard
 from q_align.models.catalog import builtin_card, find_checkpoint, hub_id, short_names
 from q_align.models.families import family_of
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from q_align.types import MediaSpec
 
-# Names that stand for checkpoints inside the package.
+# Names of checkpoints inside the package.
 PACKAGED = ("nano",)
 
 
@@ -77,6 +79,7 @@ class Backbone:
 
         Raises:
             CheckpointError: when the folder does not exist, is no model that we know, or does not hold all weights.
+            ConfigError: for options that the family's loader does not have.
             LevelTokenError: when the level words are not single, distinct tokens.
         """
         folder = locate(path)
@@ -88,7 +91,12 @@ class Backbone:
         family = family_of(card.family)
         if only_score:
             options = {**family.scoring, **options}
-        model, encoder = import_module(family.module).load(folder, card, dtype=dtype, **options)
+        load = import_module(family.module).load
+        known = signature(load).parameters
+        extra = [name for name in options if name not in known]
+        if extra and not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            raise ConfigError(f"models of family {card.family!r} have no option {', '.join(extra)}; leave it out")
+        model, encoder = load(folder, card, dtype=dtype, **options)
         return cls.join(model, encoder, card, own if _same_kind(own, card) else None)
 
     def save(self, path: str | Path) -> None:
@@ -98,6 +106,7 @@ class Backbone:
         save_weights(self.model, self.readout, folder)
         self.encoder.save(folder)
         save_card(self.card, folder)
+        apply_umask(folder)
 
 
 def save_weights(model: Any, readout: Readout, folder: Path, **options: Any) -> None:
@@ -138,7 +147,7 @@ def read_card(path: str | Path) -> ModelCard:
             return card
     if is_adapter(folder):
         return dataclasses.replace(read_card(_base_of(folder, None)), base=str(_base_of(folder, None)))
-    return ModelCard.load(folder)  # says what is missing
+    return ModelCard.load(folder)  # raises with what is missing
 
 
 def _same_kind(folder: Path, card: ModelCard) -> bool:
@@ -153,7 +162,7 @@ def opening_spec(card: ModelCard) -> MediaSpec:
 
 
 def locate(path: str | Path) -> Path:
-    """The folder that a model's name stands for; a published checkpoint is downloaded where it is not in the cache.
+    """The folder of a model's name; a published checkpoint is downloaded where it is not in the cache.
 
     Raises:
         CheckpointError: when there is none.

@@ -31,7 +31,7 @@ class ModelCard:
         questions: task -> the question asked when scoring, where it differs from the task's first one.
         stems: task -> the opening of the answer, where it differs from the task's own.
         media: how images and videos are opened, in training and in scoring (see `q_align.media`).
-        dtype: what the model wants to be scored in, "float32", "bfloat16" or "float16"; None: what suits the device.
+        dtype: precision for scoring, "float32", "bfloat16" or "float16"; None: from the device.
         base: folder or hub id of the weights that training started from, or that an adapter needs.
         trained_on: one record per data set and task: source, task, mos_range, higher_is_better, rows.
         validation: metrics on the validation rows of its training: n, failed, srcc, plcc, SOURCE_srcc, ...

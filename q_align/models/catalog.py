@@ -29,7 +29,7 @@ def builtin_cards() -> dict[str, ModelCard]:
 
 
 def hub_id(name: str | Path) -> str | None:
-    """The hub id that a name stands for: "org/name" itself, or the last part of a built-in card's id; else None."""
+    """The hub id of a name: "org/name" itself, or the last part of a built-in card's id; else None."""
     text = str(name)
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         return text

@@ -1,6 +1,6 @@
 """What differs between model families, as a table of facts: no code branches on a family's name.
 
-An entry says which module builds the pieces; modules are imported when first used. A transformers model that is not in
+An entry names the module that builds the pieces; modules are imported when first used. A transformers model outside
 the table gets `CHAT`, the facts that most of them share. Another family registers itself:
 `FAMILIES.register("my_family", Family(module="my_package.my_family"))` (see docs/extending.md).
 """
@@ -23,12 +23,12 @@ class Chat:
             torchvision or other packages that text and frames do not need.
         template: keywords of the chat template; a template that does not know one ignores it.
         prompt: layout of {image}, {question} and {stem} for a family whose checkpoints have no chat template.
-        placeholder: what stands for one frame in such a prompt.
+        placeholder: what marks one frame in such a prompt.
         appends: text that the processor itself puts behind the prompt.
         images: keywords of the image processor at every call.
         answer_type: `token_type_ids` of the answer, where the model has them.
         alone: whether its processor takes one prompt at a time.
-        shares: whether what stands before the question is encoded without looking at it, so that several questions
+        shares: whether the prompt before the question is encoded without looking at it, so that several questions
             about the same frames can share it (causal attention, image first).
     """
 
@@ -50,7 +50,7 @@ class Family:
     Attributes:
         module: dotted module that offers `load(path, card, *, dtype, attn, **options) -> (model, encoder)`,
             and, where the family has published checkpoints without our card, `published(path) -> ModelCard | None`;
-            and, where its encoder opens frames otherwise than the card says, `opens(media) -> MediaSpec`.
+            and, where its encoder opens frames otherwise than the card states, `opens(media) -> MediaSpec`.
         vision, connector, language: prefixes of parameter names, for freezing and per-part learning rates.
         lora: names of the linear modules that LoRA adapts by default, within the language model.
         chat: how a transformers chat model is prompted; unused by families with an encoder of their own.
@@ -122,7 +122,7 @@ _BUILT_IN: dict[str, Family] = {
     "llava": _chat(shares=True),
     "llava_next": _chat(shares=True),
     "llava_onevision": _chat(shares=True),
-    # its own processor wants torchvision and num2words for videos, and expands images exactly as Idefics3 does
+    # its own processor needs torchvision and num2words for videos, and expands images exactly as Idefics3 does
     "smolvlm": _chat(processor="Idefics3Processor", shares=True),
     "idefics3": _chat(shares=True),
     "gemma3": _chat(shares=True),

@@ -21,6 +21,19 @@ def part_of(family: Family, name: str) -> str | None:
     return None
 
 
+def train_fully(model: nn.Module, name: str) -> None:
+    """Trains a module in float32, whatever adapters have frozen and rounded: a readout's own weights.
+
+    Args:
+        model: perhaps with adapters.
+        name: of the module, without the prefixes of wrappers.
+    """
+    for path, parameter in model.named_parameters():
+        if f".{name}." in f".{path}":
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+
+
 def freeze(model: nn.Module, family: Family, parts: Sequence[str]) -> None:
     """Stops the training of whole parts.
 

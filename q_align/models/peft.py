@@ -114,7 +114,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, merge: bool = True) ->
     if not state:
         raise CheckpointError(f"{folder}: no adapter_model.safetensors or adapter_model.bin beside {CONFIG}")
     settings = peft.PeftConfig.from_pretrained(str(folder))
-    # the weights say best which modules carry an adapter; published configs name them loosely
+    # the weights show best which modules have an adapter; published configs name them loosely
     targets = sorted({key.removeprefix(PEFT_PREFIX).split(".lora_")[0] for key in state if ".lora_A" in key})
     unknown = [name for name in targets if name not in dict(model.named_modules())]
     if targets and not unknown:
@@ -149,7 +149,7 @@ def _targets(model: nn.Module, family: Family, given: Sequence[str] | None) -> l
 
 
 def _modules_of(model: nn.Module, family: Family, part: str) -> list[str]:
-    """Names of the modules of a part; lists of layers are named one by one, as the peft library wants it."""
+    """Names of the modules of a part; lists of layers are named one by one, as the peft library needs it."""
     modules = dict(model.named_modules())
     found = []
     for prefix in getattr(family, part):

@@ -29,7 +29,7 @@ def build_turn(
         card: of the model; its questions and stems go before the task's own.
         task: name of a task.
         frames: one for an image, several for a video; turns about the same list can be scored together.
-        question: asked about this item alone; goes before all others.
+        question: asked about this item alone; comes before all others.
         video: whether the frames belong to one video.
         paraphrase: draws one of the task's questions, for training; None, or a card with a question of its own: the
             question that scoring asks.

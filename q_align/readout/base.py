@@ -49,7 +49,7 @@ class Readout(Protocol):
 
     Attributes:
         kind: its name in a card.
-        levels: the level scale that values lie on.
+        levels: the level scale that values are on.
         offers: what its predictions hold for losses: "value", "level_logp", "answer".
         shares: whether several questions about the same frames are read together (`share`).
         module: name of the module that holds weights of its own inside the model; "" where it has none.
@@ -78,7 +78,7 @@ class Readout(Protocol):
         ...
 
     def read(self, model: nn.Module, batch: Mapping[str, Any]) -> Prediction:
-        """Runs the model on a batch that lies on its device; the only code that touches its output."""
+        """Runs the model on a batch on its device; the only code that touches its output."""
         ...
 
     def rows(self, prediction: Prediction) -> Tensor:

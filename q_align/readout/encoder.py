@@ -31,7 +31,7 @@ class Encoder(Protocol):
     def opens(self) -> MediaSpec:
         """How images and videos are opened for it, in training and in scoring alike.
 
-        An encoder that scales frames itself wants them whole: its `max_pixels` is None.
+        An encoder that scales frames itself needs them at full size: its `max_pixels` is None.
         """
         ...
 

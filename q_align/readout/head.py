@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from q_align.errors import CheckpointError
 from q_align.losses.base import Offer, Prediction
 from q_align.readout.base import NO_NUMBER, READOUTS, PlainReadout
-from q_align.readout.level_words import run
+from q_align.readout.level_words import answer_logits
 from q_align.types import Score, Turn
 
 NAME = "rating_head"
@@ -43,7 +43,7 @@ class RatingHead(nn.Module):
 
 @READOUTS.register("head")
 class Head(PlainReadout):
-    """See `q_align.readout.base.Readout`. Values lie on the level scale and may pass its ends a little."""
+    """See `q_align.readout.base.Readout`. Values are on the level scale and may exceed its ends slightly."""
 
     kind = "head"
     offers: frozenset[Offer] = frozenset({"value"})
@@ -55,7 +55,7 @@ class Head(PlainReadout):
         return self.encoder(turns)  # the stem is the end of the sequence, in training too
 
     def read(self, model: nn.Module, batch: Mapping[str, Any]) -> Prediction:
-        out = run(model, batch, 1)[:, -1, 0].float()  # (B,)
+        out = answer_logits(model, batch, 1)[:, -1, 0].float()  # (B,)
         low, high = self.levels.low, self.levels.high
         return Prediction(value=(low + high) / 2 + out * ((high - low) / 2))
 

@@ -65,7 +65,7 @@ class LevelWords(PlainReadout):
         logp, answer = answer_logp(model, batch)
         if answer is None:
             return self._prediction(columns(logp[:, -1], self.level_ids))
-        # position i predicts token i + 1: the level word is predicted one before it stands
+        # position i predicts token i + 1: the level word is predicted one position earlier
         prediction = self._prediction(columns(logp[:, -(self.tail + 2)], self.level_ids))  # (B, K)
         prediction.nll, prediction.tokens = likelihood(logp, answer)
         return prediction
@@ -97,12 +97,12 @@ def answer_logp(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Ten
     inputs = dict(batch)
     answer = inputs.pop("answer", None)
     keep = 1 if answer is None else answer.shape[1] + 1
-    logits = run(model, inputs, keep)
+    logits = answer_logits(model, inputs, keep)
     # float32: in half precision the score's third decimal depends on the batch size
     return logits.float().log_softmax(-1), answer
 
 
-def run(model: nn.Module, inputs: Mapping[str, Any], keep: int) -> Tensor:
+def answer_logits(model: nn.Module, inputs: Mapping[str, Any], keep: int) -> Tensor:
     """(B, keep, V) logits of the last positions; without a cache of keys and values, which nobody would read."""
     cache = {"use_cache": False} if _may_keep_cache(model) else {}
     logits: Tensor = model(**inputs, **cache, logits_to_keep=keep).logits

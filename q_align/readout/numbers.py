@@ -1,6 +1,6 @@
 """Numbers: the model completes the stem with the score as text ("3.4"), the baseline of the Q-Align paper.
 
-Every number that can be said is put to the model as an answer, and its likelihood under the model weighs it: decoding
+Every number that can be answered is given to the model as an answer, weighted by its likelihood: decoding
 constrained to numbers, as an expectation instead of a guess. A number may be any number of tokens, so this works with
 any encoder; it costs as many sequences per item as there are numbers (41).
 """
@@ -52,7 +52,7 @@ class Numbers(PlainReadout):
         found = [self._read_part(model, part) for part in batch["parts"]]
         nll = torch.cat([nll for nll, _ in found]).view(-1, len(texts))  # (B, N)
         weights = (-nll).softmax(-1)
-        # each number's share goes to the two levels beside it, so that the expected level is the expected number
+        # each number's probability goes to the two levels beside it, so that the expected level is the expected number
         shares = (
             torch.as_tensor(self.levels.linear(np.array([float(text) for text in texts]))).float().to(nll)
         )  # (N, K)

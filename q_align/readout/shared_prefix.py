@@ -56,7 +56,7 @@ def _positions(
     """Positions of the prefix and of S tokens behind it, for models that count an image's rows and columns.
 
     They would remember the difference in an attribute, which threads that share the model must not rely on.
-    Other models count for themselves: nothing is said to them.
+    Other models count positions themselves and get none.
     """
     inner: Any = next((module for module in model.modules() if hasattr(module, "get_rope_index")), None)
     if inner is None:

@@ -58,7 +58,7 @@ def radar(names: Sequence[str], series: Mapping[str, Sequence[float | None]], *,
 
 
 def heat_map(table: Mapping[str, Any], *, metric: str = "srcc") -> Markup:
-    """Models in rows, data sets in columns; the number stands in every cell, the shade only repeats it.
+    """Models in rows, data sets in columns; every cell shows the number, its shade only repeats it.
 
     A star: the model was trained on this set or another part of it.
     """
@@ -117,7 +117,7 @@ def _curves(
         axes.add(path(spots, cls=f"line s{i % SERIES}"))
         shown = spots if len(spots) <= 40 else spots[:: len(spots) // 20]
         axes.add(*(marker(x, y, i, cls=f"dot s{i % SERIES}", size=3) for x, y in shown))
-    # the axis title is the last line; the names stand above it
+    # the axis title is the last line; the names are above it
     axes.add(*_names(list(series), x=axes.left, y=axes.height - 16 - below))
     return axes.drawing(f"{ylabel} against step: {', '.join(series)}")
 

@@ -1,4 +1,4 @@
-"""Writes the charts of a report as SVG files that stand alone, with the page's light colours."""
+"""Writes the charts of a report as self-contained SVG files with the page's light colours."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ DEVICE_TOKENS = 2**15  # per forward pass on a GPU: 16 sequences of 2048
 
 
 class Bounds(NamedTuple):
-    """What goes through the model at once: frames at most, and pixels or padded tokens at most (0: any number)."""
+    """The limits of one batch: frames at most, and pixels or padded tokens at most (0: any number)."""
 
     frames: int
     pixels: int
@@ -73,7 +73,7 @@ class Forward:
 
     def __call__(self, batch: Batch) -> Callable[[], Tensor]:
         """Starts the model; what is returned waits for the (B, R) rows, or (B, n, R) of n questions."""
-        # streams and events belong to the current device, which is the first one unless somebody says otherwise
+        # streams and events belong to the current device, which is the first one unless set otherwise
         here = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
         with here, torch.inference_mode():
             rows = self.readout.rows(self.readout.read(self.model, self._place(batch)))

@@ -75,7 +75,7 @@ def check_free(path: str | Path, *, resume: bool) -> None:
     """Refuses to write where scores are already, unless the run resumes, and into a folder of images or videos.
 
     Raises:
-        ConfigError: says where.
+        ConfigError: with the place.
     """
     from q_align.media.expand import MEDIA_SUFFIXES
 

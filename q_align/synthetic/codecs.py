@@ -38,7 +38,7 @@ def jpeg2000_coded(image: np.ndarray, ratio: float) -> np.ndarray:
 def intra_coded(image: np.ndarray, codec: str, crf: float) -> np.ndarray:
     """One intra frame of libx264 or libx265 at a constant rate factor 0..51."""
     height, width = image.shape[:2]
-    # coders want even sizes, and 16 pixels at least
+    # coders need even sizes of at least 16 pixels
     down, right = max(16, height + height % 2) - height, max(16, width + width % 2) - width
     padded = np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge")
     return decode_mp4(encode_mp4([padded], codec, crf))[0][:height, :width]

@@ -68,7 +68,7 @@ def mixture_strength(image: Array, changed: Array, parts: Sequence[tuple[str, fl
         ]
         strength = float(np.interp(seen, np.maximum.accumulate(alone), (0.0, *TRIED)))
         lost.append(strength * DEPTH.get(name, 1.0))
-        # one that can never do as much (colour on a grey image) says nothing, unless none can
+        # one that can never do as much (colour on a grey image) does not count, unless none can
         weights.append(part if alone[-1] >= seen else part * 1e-6)
     return float(np.average(lost, weights=weights))
 

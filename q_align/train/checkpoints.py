@@ -1,6 +1,6 @@
 """Atomic checkpoints: written aside, renamed when complete, pruned to the best ones and the last.
 
-A folder `checkpoint-N` is complete by construction; whatever a kill leaves behind lies in PARTIAL, where nothing looks.
+A folder `checkpoint-N` is complete by construction; whatever a kill leaves behind is in PARTIAL, which nothing reads.
 """
 
 from __future__ import annotations

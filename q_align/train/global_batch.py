@@ -27,7 +27,7 @@ def gather_rows(prediction: Prediction, targets: Targets, usable: Tensor, *, mos
     The processes' batches may differ in size. Every process calls this at the same step.
 
     Args:
-        usable: (B,) False for rows that teach nothing.
+        usable: (B,) False for rows that do not count in the loss.
         most: rows of the largest batch of any process.
     """
     own = {**_per_row(prediction), **_per_row(targets)}

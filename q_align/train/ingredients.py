@@ -17,6 +17,7 @@ import numpy as np
 from q_align.config.resolve import resolve_config
 from q_align.data.label_files import read_labels
 from q_align.data.labels import LevelLabels
+from q_align.data.rated_dataset import RatedDataset
 from q_align.errors import TrainingError
 from q_align.log import log
 from q_align.metrics import srcc
@@ -50,10 +51,10 @@ class Ingredient:
 
 
 def find_ingredients(folders: Sequence[str | Path], last: int | None = None) -> list[Ingredient]:
-    """The models that folders stand for.
+    """The models that folders refer to.
 
     Args:
-        folders: runs (each stands for its final model), checkpoints, or plain model folders.
+        folders: runs (each means its final model), checkpoints, or plain model folders.
         last: of every run the last so many checkpoints in place of its final model.
 
     Raises:
@@ -126,7 +127,9 @@ def mean_srcc(model: str | Path, sets: Sequence[LevelLabels], **loading: Any) ->
     values = []
     for labels in sets:
         tasks = labels.column("task").astype(str)
-        rows = (Item(str(i), media, task) for i, (media, task) in enumerate(zip(labels.column("media"), tasks)))
+        rated = RatedDataset([labels], scorer.card, scorer.spec)
+        samples = (rated.sample(i) for i in range(len(rated)))
+        rows = (Item(str(i), s.media, s.task, rated.own_question(i, s)) for i, s in enumerate(samples))
         scores = np.array([score.value for score in scorer.stream(rows, on_error="raise")])
         mos = labels.column("mos")
         values += [float(srcc(mos[tasks == task], scores[tasks == task])) for task in np.unique(tasks)]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 # Warnings that every run causes and no user can act on.
 NOISE = (
     "`is_gradient_checkpointing` is deprecated",  # the peft library asks transformers under an older name
-    "This DataLoader will create",  # more workers than cores is what reading from disks wants
+    "This DataLoader will create",  # reading from disks needs more workers than cores
     "Mismatch dtype between input and weight",  # float32 norms under autocast: no fused kernel on a CPU
 )
 # Lines that libraries log in every run, by logger.

@@ -24,8 +24,9 @@ from q_align.models.backbone import Backbone, locate, read_card
 from q_align.models.card import ModelCard
 from q_align.models.device import check_precision, warn_of_emulation
 from q_align.models.families import family_of
-from q_align.models.parts import freeze, part_of
+from q_align.models.parts import freeze, part_of, train_fully
 from q_align.models.peft import add_lora, base_dtype
+from q_align.score.pooling import check_pooling
 from q_align.train.caller_state import preserved_caller_state
 from q_align.train.checkpoints import trainer_state
 from q_align.train.datasets import frame_reader, open_sets, with_opened
@@ -75,6 +76,7 @@ def _run(
     output, start = prepare_run_dir(config.train.output_dir, resume=config.train.resume)
     joined = inherit(with_opened(config, data), read_card(config.model.path))
     config, card = joined.config, joined.card
+    check_pooling(card.media.pool)
     training, validation = open_sets(config, card.levels, data)
     card = trained_card(card, training, config)
     held_out = sum(len(labels) for labels in validation)
@@ -86,8 +88,8 @@ def _run(
             "rows, or mark more rows split=val",
             held_out,
         )
-    draws = order(config, training)
-    args = training_arguments(config, output / CHECKPOINTS, items=len(draws), evaluate=bool(held_out))
+    sampler = training_sampler(config, training)
+    args = training_arguments(config, output / CHECKPOINTS, items=len(sampler), evaluate=bool(held_out))
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
     check_precision(config.model.attn, precision, "train.precision")
     warn_of_emulation(args.device, precision, "train.precision")
@@ -97,7 +99,7 @@ def _run(
     progress, stop, patience = Progress(), StopOnTerminate(), config.train.patience
     ours = [progress, stop, *([StopWithoutProgress(patience)] if patience else [])]
     trainer = _trainer(
-        config, args, backbone, train_set, eval_set, draws=draws, callbacks=[*ours, *callbacks, SaveWhenStopped()]
+        config, args, backbone, train_set, eval_set, sampler=sampler, callbacks=[*ours, *callbacks, SaveWhenStopped()]
     )
     check_world(trainer.accelerator, config.train.engine, os.environ)
     first = trainer.is_world_process_zero()
@@ -105,7 +107,7 @@ def _run(
         record_start(output, config.to_yaml(), training, validation)
         for line in joined.lines(config.model.path):
             log.info("%s", line)
-        log.info("%d training items per epoch", len(draws))
+        log.info("%d training items per epoch", len(sampler))
     history: list[dict[str, Any]] = trainer_state(start)["log_history"] if start else []
     if patience and evaluations_without_progress(history) >= patience:
         log.info("%s: had stopped without progress (train.patience); a larger train.patience continues it", output)
@@ -145,8 +147,8 @@ def _datasets(
     return dataset(training, show), dataset(validation, None) if validation else None
 
 
-def order(config: RunConfig, labels: Sequence[LevelLabels]) -> EpochSampler:
-    """In which order, and how often, the training rows are visited."""
+def training_sampler(config: RunConfig, labels: Sequence[LevelLabels]) -> EpochSampler:
+    """The order in which the training rows are visited, and how often."""
     data, train, loss = config.data, config.train, get_loss(config.loss.name, config.loss.weights, config.loss.options)
     sets = config.sets()
     sizes = [len(one) for one in labels]
@@ -189,6 +191,8 @@ def _backbone(config: RunConfig, card: ModelCard) -> Backbone:
     if config.model.lora.enabled:
         lora = {name: value for name, value in dataclasses.asdict(config.model.lora).items() if name != "enabled"}
         backbone.model = add_lora(backbone.model, family, frozen=frozen, **lora)
+        if backbone.readout.module:
+            train_fully(backbone.model, backbone.readout.module)
     freeze(backbone.model, family, config.model.freeze)
     if config.train.checkpointing:
         from q_align.train.activation_checkpointing import checkpoint_activations
@@ -204,20 +208,20 @@ def _trainer(
     train_set: RatedDataset,
     eval_set: RatedDataset | None,
     *,
-    draws: EpochSampler,
+    sampler: EpochSampler,
     callbacks: list[Any],
 ) -> Any:
     from q_align.train.trainer import Options, RatingTrainer
 
-    taught, train = config.loss, config.train
+    loss, train = config.loss, config.train
     family = family_of(backbone.card.family)
     return RatingTrainer(
         backbone,
         args,
         train_set=train_set,
         eval_set=eval_set,
-        loss=get_loss(taught.name, taught.weights, taught.options),
-        draws=draws,
+        loss=get_loss(loss.name, loss.weights, loss.options),
+        sampler=sampler,
         options=Options(
             part_of=lambda name: part_of(family, name),
             lr_parts=train.lr_parts,

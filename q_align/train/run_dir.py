@@ -27,9 +27,9 @@ CONFIG = "config.yaml"
 HISTORY = "log_history.json"
 SPLIT = "split.csv"
 BROKEN = "broken_media.json"
-# Of a run: these are not part of the model that lies beside them.
+# Of a run: these are not part of the model beside them.
 RUN_ONLY = (CHECKPOINTS, CONFIG, HISTORY, SPLIT, BROKEN, "tensorboard", "wandb")
-# Of a checkpoint: files that serve resuming only; the published model goes without them.
+# Of a checkpoint: files that serve resuming only; the published model does not contain them.
 RESUME_ONLY = (
     "optimizer",
     "scheduler",

@@ -107,7 +107,7 @@ def write_history(history: list[dict[str, Any]], output: Path) -> None:
     try:
         write_atomically(path, json.dumps(lines, indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        # on a full disk the run's own error says more, and must come through
+        # on a full disk the run's own error is more precise and must be the one raised
         log.warning("%s: cannot be written (%s)", path, error)
 
 

@@ -84,5 +84,5 @@ class SavingTrainer(Trainer):
 
 
 def _inside(name: str, module: str) -> bool:
-    """Whether a parameter's name lies inside the module of that name; never for ""."""
+    """Whether a parameter's name is inside the module of that name; never for ""."""
     return bool(module) and f"{module}." in name

@@ -15,7 +15,7 @@ from q_align.errors import ConfigError, require
 
 FOLDER = Path(__file__).parent / "engines"
 HOW = "start it with scripts/train.sh, or torchrun --nproc_per_node N -m q_align train ..."
-# Launchers that start several processes, by the variable that says how many; torchrun's own is WORLD_SIZE.
+# Launchers that start several processes, by the variable that holds their number; torchrun's own is WORLD_SIZE.
 OTHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -28,7 +28,7 @@ def check_launch(engine: str, environ: Mapping[str, str], *, gpus: int) -> None:
         gpus: GPUs that this process sees.
 
     Raises:
-        ConfigError: says which sign of several processes was found, and how to start them.
+        ConfigError: names the sign of several processes that was found, and how to start them.
     """
     world = int(environ.get("WORLD_SIZE", "0"))  # 0: no launcher
     if world == 0:

@@ -61,5 +61,5 @@ def trained_card(card: ModelCard, sets: Sequence[Labels], config: RunConfig) -> 
 
 
 def _home(path: str) -> str:
-    """Where a base lies, for adapters that are loaded from another folder than the one they were trained in."""
+    """Path of a base, for adapters that are loaded from another folder than the one they were trained in."""
     return str(Path(path).resolve()) if Path(path).is_dir() else path

@@ -61,7 +61,7 @@ class RatingTrainer(SavingTrainer):
         train_set: RatedDataset,
         eval_set: RatedDataset | None,
         loss: Loss,
-        draws: EpochSampler,
+        sampler: EpochSampler,
         options: Options | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
@@ -69,12 +69,12 @@ class RatingTrainer(SavingTrainer):
         backbone: what is trained; its model may carry adapters.
         args: of transformers; what this class relies on is set here.
         loss: loss terms of a batch; their sum is minimised.
-        draws: sampler of the training set.
+        sampler: sampler of the training set.
         """
         args.remove_unused_columns = False
         args.label_names = ["targets"]
         args.logging_nan_inf_filter = False  # a NaN is an error here, not a number to leave out of the log
-        self.loss, self.draws = loss, draws
+        self.loss, self.sampler = loss, sampler
         self.options = options or Options()
         self.broken = BrokenItems(self.options.max_bad_media)
         self.loss_check = LossCheck(Path(str(args.output_dir)) / f"not_finite_{args.process_index}.json")
@@ -88,12 +88,12 @@ class RatingTrainer(SavingTrainer):
             eval_dataset=eval_set,
             data_collator=Collator(backbone.readout),
             compute_metrics=self.rating_metrics,
-            callbacks=[SetEpoch(draws), *(callbacks or [])],
+            callbacks=[SetEpoch(sampler), *(callbacks or [])],
         )
         self.remove_callback(PrinterCallback)  # it prints to stdout
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        return self.draws
+        return self.sampler
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
         with self.throughput.waiting():
@@ -125,7 +125,7 @@ class RatingTrainer(SavingTrainer):
         self.broken.add(inputs["broken"])
         prediction, targets = self.forward(model, inputs)
         targets.batch_tokens = num_items_in_batch if isinstance(num_items_in_batch, Tensor) else None
-        # unreadable media stay in the batch, so that all processes keep step, and teach nothing
+        # unreadable items stay in the batch, so that all processes stay in step, and do not count in the loss
         rated, known = prediction, targets
         world = self.args.world_size if self.loss.pairwise and model.training else 1
         if world > 1:
@@ -229,11 +229,11 @@ class RatingTrainer(SavingTrainer):
 class SetEpoch(TrainerCallback):
     """Tells the sampler which epoch it is: the library does not reach it through its wrappers on a resumed run."""
 
-    def __init__(self, draws: EpochSampler) -> None:
-        self.draws = draws
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        self.draws.set_epoch(int(state.epoch))
+        self.sampler.set_epoch(int(state.epoch))
 
 
 def _any_field(prediction: Prediction) -> Tensor:

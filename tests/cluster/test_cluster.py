@@ -144,7 +144,7 @@ def test_the_advice_for_a_list_works(tmp_path: Path) -> None:
 def test_the_output_is_not_among_the_tables(tmp_path: Path, model: str) -> None:
     pq.write_table(pa.table({"path": ["a.png"]}), tmp_path / "a.parquet")
     for output in (tmp_path, tmp_path / "scores"):
-        with pytest.raises(ConfigError, match="lies in the manifest's folder"):
+        with pytest.raises(ConfigError, match="is in the manifest's folder"):
             run_job(ClusterJob((str(tmp_path),), str(output), model))
 
 

@@ -180,6 +180,15 @@ def test_an_own_card_needs_a_name_and_labels_only(tmp_path: Path) -> None:
     assert "published" not in str(error.value)
 
 
+def test_labels_beside_an_own_card_win_over_others_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    card = own_card(tmp_path / "mine", "name: mine\nlabels: labels.csv\n")
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "labels.csv").write_text("image,mos\nother.png,1\nanother.png,2\n")
+    assert ids(open_dataset(card, media_root=other)) == ["a", "b", "c", "d"]
+
+
 def test_the_split_column_of_a_cards_labels_is_honoured(tmp_path: Path) -> None:
     """A card that names one file for its test part must not evaluate the training rows of that file."""
     card = own_card(tmp_path, "name: mine\nsplits: {test: {labels: labels.csv, n: 1}}\n")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from q_align.data.epoch_sampler import EpochSampler
+from q_align.data.length_grouped_sampler import LengthGroupedSampler
 from q_align.data.same_source_sampler import SameSourceBatchSampler
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -35,3 +36,18 @@ def test_epochs_and_seeds_differ() -> None:
             sampler.set_epoch(epoch)
             orders.add(tuple(index % 60 for index in sampler))
     assert len(orders) == 4
+
+
+def test_batches_of_the_sources_are_mixed() -> None:
+    sources = np.repeat([0, 1], 30)
+    order = sources[np.array(list(SameSourceBatchSampler(EpochSampler(60, seed=0), sources, batch_size=2, seed=0)))]
+    assert (np.diff(order) != 0).sum() > 8
+
+
+def test_batches_of_all_lengths_are_mixed() -> None:
+    """Else a model would see small images first in every window, and large ones last."""
+    lengths = np.arange(60)
+    order = lengths[np.array(list(LengthGroupedSampler(EpochSampler(60, seed=0), lengths, batch_size=2, seed=0)))]
+    batches = order.reshape(-1, 2)
+    assert (np.diff(batches) == 1).all()
+    assert abs(np.corrcoef(batches[:, 0], np.arange(30))[0, 1]) < 0.5

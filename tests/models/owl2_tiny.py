@@ -69,7 +69,7 @@ def picture(seed: int, size: tuple[int, int] = (20, 30)) -> Image.Image:
 def turn(*seeds: int, task: str = "iqa", answer: str | None = None) -> Turn:
     """A question about as many random frames as seeds."""
     of = TASKS[task]
-    return Turn([picture(seed) for seed in seeds], of.question, of.stem, answer, video=of.medium == "video")
+    return Turn([picture(seed) for seed in seeds], of.question, of.stem, answer, video=of.modality == "video")
 
 
 def logits(backbone: Backbone, turns: list[Turn]) -> torch.Tensor:

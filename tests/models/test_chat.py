@@ -283,7 +283,7 @@ def test_native_tiles_of_a_large_photograph(backbone: Backbone) -> None:
     assert len(encoder._views(turn((300, 200)))) == 5
     assert len(encoder._views(turn((60, 60)))) == 1, "too small to lose much"
     assert len(encoder._views(turn((300, 200), (300, 200)))) == 2, "frames of a video are not cut"
-    tiled = Backbone(backbone.model, encoder, card)
+    tiled = Backbone.join(backbone.model, encoder, card)
     turns = [turn((300, 200)), turn((60, 60)), turn((200, 100), task="iaa")]
     alone = torch.cat([logp(tiled, [one]) for one in turns])
     assert (logp(tiled, turns) - alone).abs().max() < 1e-5
@@ -301,7 +301,7 @@ def test_encoder_is_picklable_and_safe_in_threads(backbone: Backbone) -> None:
 
 def test_a_question_with_a_placeholder_is_refused(backbone: Backbone) -> None:
     one = dataclasses.replace(turn((40, 40)), question=f"What is {backbone.encoder.layout.frame}?")
-    with pytest.raises(QAlignError, match="stands for a frame"):
+    with pytest.raises(QAlignError, match="marks a frame"):
         backbone.encoder([one])
 
 
@@ -313,7 +313,7 @@ def test_unknown_family_says_what_is_assumed(tmp_path: Path, caplog: pytest.LogC
         Backbone.from_pretrained(make("aya_vision", tmp_path))
     finally:
         logger.removeHandler(caplog.handler)
-    assert "aya_vision is not in the table of families; assumed: frames stand as '<image>'" in caplog.text
+    assert "unknown family aya_vision: assuming image placeholder '<image>', end-of-turn token" in caplog.text
 
 
 def test_words_that_are_several_tokens_are_refused_with_better_ones(qwen: Path) -> None:
@@ -371,7 +371,14 @@ def test_quantised_loading(qwen: Path, name: str, module: str) -> None:
         with pytest.raises(MissingExtraError, match=rf"{module} is not installed.*q_align\[quant\]"):
             Backbone.from_pretrained(qwen, quantize=name)
         return
-    found = logp(Backbone.from_pretrained(qwen, quantize=name), ragged()).softmax(-1)
-    plain = logp(Backbone.from_pretrained(qwen), ragged()).softmax(-1)
-    assert (found - plain).abs().max() < 0.3, "tiny random weights suffer more than trained ones"
-    assert (found - plain).abs().max() > 0
+    quantised, plain = Backbone.from_pretrained(qwen, quantize=name), Backbone.from_pretrained(qwen)
+    found, before = logp(quantised, ragged()).softmax(-1), logp(plain, ragged()).softmax(-1)
+    assert (found - before).abs().max() > 0
+    if name == "4bit":  # random weights of a tiny model suffer from rounding: compare with the rounded weights
+        from bitsandbytes.functional import dequantize_4bit
+
+        for path, layer in quantised.model.named_modules():
+            if type(layer).__name__ == "Linear4bit":
+                rounded = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+                plain.model.get_submodule(path).weight.data.copy_(rounded)
+    assert (found - logp(plain, ragged()).softmax(-1)).abs().max() < (0.02 if name == "4bit" else 0.3)

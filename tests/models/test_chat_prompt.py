@@ -81,5 +81,5 @@ def test_a_template_that_numbers_frames_is_not_guessed_at() -> None:
         "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ loop.index }}<|image_pad|>"
         "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
     )
-    with pytest.raises(CheckpointError, match=r"cannot tell from the chat template where frames stand.*`prompt`"):
+    with pytest.raises(CheckpointError, match=r"cannot tell from the chat template where frames go.*`prompt`"):
         read(template, "", "<|image_pad|>")

@@ -32,7 +32,7 @@ PLAIN = "USER: {image}\n{question} ASSISTANT: {stem}"
 def golden(shared: Path) -> Path:
     folder = shared / "golden" / "mplug_owl2"
     if not folder.is_dir():
-        pytest.skip(f"no reference numbers at {folder}")
+        pytest.skip(f"data: no reference numbers at {folder}")
     return folder
 
 

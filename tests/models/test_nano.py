@@ -26,8 +26,9 @@ from q_align.models.nano.tiles import NATIVE, grid_shape, split_into_tiles
 from q_align.models.nano.tokenizer import make_tokenizer
 from q_align.readout import LevelWords
 from q_align.readout.encoder import IGNORE
+from q_align.score.scorer import Scorer
 from q_align.tasks import TASKS
-from q_align.types import Turn
+from q_align.types import Item, Turn
 
 
 def picture(width, height, seed=0):
@@ -157,6 +158,14 @@ def test_a_frozen_norm_stands_still():
     backbone.model(**backbone.encoder(RAGGED[:1]))
     for name, buffer in backbone.model.vision.named_buffers():
         assert torch.equal(buffer, before[name]), name
+
+
+def test_a_question_with_the_token_of_a_frame_is_an_error_of_its_item(nano):
+    """As its own tokens they would be counted as frames, and the whole batch would fail."""
+    items = [Item(str(i), picture(40, 40), "iqa", question) for i, question in enumerate(["Is it <image>?", "Is it?"])]
+    broken, fine = Scorer(nano, device="cpu").stream(items)
+    assert broken.error == "the question 'Is it <image>?' holds '<image>', which stands for a frame"
+    assert fine.error is None
 
 
 def test_a_saved_model_is_the_same_model(nano, tmp_path):

@@ -69,7 +69,8 @@ def test_padding_changes_no_value(rater: Backbone) -> None:
 
 def test_saved_loaded_and_copied_it_is_the_same(rater: Backbone, tmp_path: Path) -> None:
     rater.save(tmp_path)
-    assert (tmp_path / FILE).is_file()
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {(tmp_path / FILE).stat().st_mode & 0o777} and modes != {0o600}
     again = Backbone.from_pretrained(tmp_path)
     assert again.card == rater.card and again.readout.kind == "head"
     assert torch.equal(values(again), values(rater))

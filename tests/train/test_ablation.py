@@ -23,7 +23,7 @@ PLAN = {
     },
     "variants": {
         "both": {"loss": {"name": "blend", "weights": {"soft": 1.0, "fidelity": 1.0}}},
-        "numbers": {"sets": ["one"], "loss": {"name": "numeric"}},
+        "numbers": {"sets": ["one"], "readout": {"kind": "numbers"}},
     },
 }
 
@@ -58,7 +58,8 @@ def test_every_variant_of_the_shipped_plan_resolves(tmp_path: Path) -> None:
     labels = {name: tmp_path / f"{name}.csv" for name in plan.sets}
     for name, variant in plan.variants.items():
         config = variant_config(plan, name, 7, tmp_path / "start", labels, tmp_path)
-        assert config.loss.name == variant["loss"]["name"]
+        assert config.loss.name == variant.get("loss", {}).get("name", "hard")
+        assert config.readout.kind == variant.get("readout", {}).get("kind")
         assert [s.source for s in config.sets()] == variant.get("sets", list(plan.sets))
         assert config.train.seed == 7
         assert config.train.max_steps == plan.base["train"]["max_steps"]

@@ -20,6 +20,7 @@ from q_align.levels import LevelScheme
 from q_align.metrics import srcc
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.card import ModelCard
+from q_align.readout import ReadoutSpec
 from q_align.train.averaging import average
 
 LORA = {"model.lora.enabled": True, "model.lora.r": 4, "model.lora.alpha": 8, "model.lora.also_train": ["connector"]}
@@ -62,7 +63,7 @@ def test_the_card_names_all_data_and_no_calibration(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"family": "mplug_owl2"}, r"differ in family \('nano', 'mplug_owl2'\)"),
-        ({"levels": LevelScheme(("good", "bad"), (2, 1))}, "differ in "),
+        ({"readout": ReadoutSpec("levels", LevelScheme(("good", "bad"), (2, 1)))}, "differ in readout"),
         ({"base": "elsewhere"}, r"differ in base \(None, 'elsewhere'\)"),
         ({"prompt": "{image} {question}"}, "differ in prompt"),
     ],
@@ -165,7 +166,7 @@ def test_runs_are_averaged_and_evaluated(runs: list[Path], tmp_path: Path, rated
             assert torch.allclose(value, (parts[0][key] + parts[1][key]) / 2, atol=1e-7)
     from q_align.data.label_files import read_labels
 
-    labels = read_labels(rated, mos_range=(1, 5)).split("val")
+    labels = read_labels(rated, mos_range=(1, 5)).on(LevelScheme()).split("val")
     scorer = Scorer.from_pretrained(output, workers=0)
     scores = [score.value for score in scorer.stream(labels.column("media").tolist(), task="iqa")]
     assert lines[2] == f"mean of 2: SRCC {srcc(labels.column('mos'), scores):.4f}"

@@ -90,7 +90,7 @@ for name in ("hard", "fidelity", "plcc", "all"):
         train_set=data,
         eval_set=None,
         loss=get_loss("blend", weights) if name == "all" else get_loss(name),
-        draws=InOrder(8, seed=0),
+        sampler=InOrder(8, seed=0),
         options=Options(max_bad_media=9),
         callbacks=[Gradients()],
     )
@@ -161,6 +161,46 @@ def test_gathered_rows_are_the_usable_ones(group: None) -> None:
         )
     assert found[1].source.tolist() == [2**40, 2**40 + 2, 2**40 + 3]
     found[0].value.sum().backward()
+
+
+GATHER = """
+import sys
+
+import torch
+from torch import distributed as dist
+
+from q_align.losses import Prediction, Targets
+from q_align.train.global_batch import gather_rows
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+usable = torch.tensor([[True, False, True], [False, True]][rank])
+value = torch.arange(len(usable)) + 10.0 * rank + 1 / 3
+value.requires_grad_()
+source = 2**40 + torch.arange(len(usable)) + 10 * rank
+plain = torch.zeros(len(usable))
+targets = Targets(source, plain[:, None].repeat(1, 5), value.detach(), plain, source, torch.arange(5.0))
+prediction, found = gather_rows(Prediction(value=value), targets, usable, most=4)
+prediction.value.sum().backward()
+torch.save((prediction.value.detach(), found.source, found.mos, value.grad), f"{folder}/{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_rows_of_two_processes(tmp_path: Path) -> None:
+    """Batches of different size, unreadable rows, indices beyond float32; the gradient is that of the own rows."""
+    (tmp_path / "gather.py").write_text(GATHER)
+    started = [subprocess.Popen([sys.executable, tmp_path / "gather.py", str(rank), tmp_path]) for rank in (0, 1)]
+    assert [one.wait(300) for one in started] == [0, 0]
+    third = torch.tensor(1 / 3)
+    for rank, gradient in ((0, [1.0, 0.0, 1.0]), (1, [0.0, 1.0])):
+        value, source, mos, grad = torch.load(tmp_path / f"{rank}.pt")
+        expected = torch.tensor([0.0, 2.0, 11.0]) + third
+        torch.testing.assert_close(value, expected, rtol=0, atol=0)
+        torch.testing.assert_close(mos, expected, rtol=0, atol=0)
+        assert (source - 2**40).tolist() == [0, 2, 11]
+        assert grad.tolist() == gradient
 
 
 def test_tokens_of_an_average_batch() -> None:

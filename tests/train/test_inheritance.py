@@ -90,7 +90,7 @@ def test_settings_of_the_first_stage_reach_the_second(settle, tmp_path: Path) ->
 
 
 def test_an_unknown_readout_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(ConfigError, match=r"unknown readout 'level'; did you mean 'levels'.*readout\.kind"):
+    with pytest.raises(ConfigError, match=r"unknown readout 'level' \(did you mean 'levels'\?\).*readout\.kind"):
         inherit(resolve_config([], ["--readout.kind", "level"]), ModelCard("nano"))
 
 

@@ -15,6 +15,7 @@ from trained import run
 
 from q_align.cli.main import main
 from q_align.models.backbone import Backbone
+from q_align.models.prompting import build_turn
 from q_align.types import Turn
 
 LORA = {
@@ -81,3 +82,36 @@ def test_the_export_is_whole_and_scores_the_same(settle, tmp_path: Path, capsys:
     assert merged.card.trained_on == apart.card.trained_on
     assert main(["export", str(output), "--output", str(tmp_path / "merged")]) == 1
     assert "not empty" in capsys.readouterr().err
+
+
+def head_values(folder: Path) -> torch.Tensor:
+    backbone = Backbone.from_pretrained(folder)
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8)
+    turns = [build_turn(backbone.card, "iqa", [Image.fromarray(one)]) for one in pixels]
+    with torch.inference_mode():
+        value = backbone.readout.read(backbone.model, backbone.readout.encode(turns)).value
+    assert value is not None
+    return value
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_head_trains_resumes_exports_and_averages(settle, tmp_path: Path, adapters: bool) -> None:
+    changes = {"readout.kind": "head", "loss.name": "mse", **(LORA if adapters else {})}
+    whole = run(settle(**changes, **{"train.output_dir": tmp_path / "whole"}))
+    head = load_file(whole / "rating_head.safetensors")
+    assert {value.dtype for value in head.values()} == {torch.float32}
+    first = load_file(whole / "checkpoints" / "checkpoint-3" / "rating_head.safetensors")
+    last = load_file(whole / "checkpoints" / "checkpoint-12" / "rating_head.safetensors")
+    assert all(not torch.equal(first[name], last[name]) for name in last), "the head itself is trained"
+    shutil.copytree(whole / "checkpoints" / "checkpoint-6", tmp_path / "run" / "checkpoints" / "checkpoint-6")
+    resumed = run(settle(**changes, **{"train.resume": True}))
+    again = load_file(resumed / "checkpoints" / "checkpoint-12" / "rating_head.safetensors")
+    assert all(torch.equal(again[name], last[name]) for name in last)
+    assert main(["export", str(whole), "--output", str(tmp_path / "merged")]) == 0
+    torch.testing.assert_close(head_values(tmp_path / "merged"), head_values(whole), atol=1e-4, rtol=0)
+    other = run(settle(**changes, **{"train.output_dir": tmp_path / "other", "train.seed": 1}))
+    assert main(["average", str(whole), str(other), "--output", str(tmp_path / "mean"), "--workers", "0"]) == 0
+    mean = load_file(tmp_path / "mean" / "rating_head.safetensors")
+    parts = [load_file(folder / "rating_head.safetensors") for folder in (whole, other)]
+    torch.testing.assert_close(mean["weight"], (parts[0]["weight"] + parts[1]["weight"]) / 2)
+    assert torch.isfinite(head_values(tmp_path / "mean")).all()

@@ -69,7 +69,7 @@ def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) 
     from q_align.models.backbone import Backbone, read_card
     from q_align.train.datasets import open_sets
     from q_align.train.inheritance import inherit
-    from q_align.train.run import _datasets, order
+    from q_align.train.run import _datasets, training_sampler
 
     folder = shutil.copytree(rated.parent, tmp_path / "noise")
     for number in range(0, 24, 2):
@@ -81,7 +81,7 @@ def test_images_of_like_size_share_batches(settle, rated: Path, tmp_path: Path) 
     sets = open_sets(config, card.levels)
     train_set, _ = _datasets(config, backbone, *sets)
     assert train_set.augmentation == Augmentation(seed=0)
-    draws = order(config, sets[0])
+    draws = training_sampler(config, sets[0])
     sides = [Image.open(train_set.sample(draw % len(train_set)).media).width for draw in draws]
     batches = [sides[i : i + 3] for i in range(0, len(sides), 3)]
     assert sum(len(set(batch)) > 1 for batch in batches) <= 1

@@ -208,7 +208,7 @@ def test_a_broken_item_changes_no_loss(nano, rated: Path, tmp_path: Path) -> Non
         train_set=data,
         eval_set=data,
         loss=get_loss("hard"),
-        draws=EpochSampler(len(data), seed=0),
+        sampler=EpochSampler(len(data), seed=0),
         options=Options(max_bad_media=1),
     )
     with torch.no_grad():

@@ -102,7 +102,7 @@ def test_validation_reads_what_the_scorer_reads(settle, kind: str, loss: str) ->
     assert line["eval_plcc"] == pytest.approx(plcc(labels.column("mos"), values), abs=1e-4)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="GPU: the test is about a machine without one")
 def test_liger_without_a_gpu_is_refused(settle) -> None:
     with pytest.raises(ConfigError, match=r"^train\.liger: .*GPUs only.*leave the key out$"):
         run(settle(**{"train.liger": True}))
@@ -115,7 +115,7 @@ def test_reporting_to_a_tool_that_is_missing_says_how_to_get_it(settle, monkeypa
 
 
 def test_wandb_gets_the_log(settle, tmp_path: Path) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    pytest.importorskip("wandb")
     config = settle(**{"train.max_steps": 1, "train.report_to": ["wandb"]})
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     env = {**os.environ, "WANDB_MODE": "offline"}

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from trained import run
 
+from q_align import Scorer
 from q_align.data.label_files import read_labels
 from q_align.data.rated_dataset import Augmentation, RatedDataset
 from q_align.evaluation.score_sets import requests_of
+from q_align.levels import LevelScheme
+from q_align.metrics import srcc
 from q_align.models.backbone import read_card
 from q_align.models.card import ModelCard
 from q_align.models.prompting import build_turn
 from q_align.tasks import TASKS
-from q_align.types import MediaSpec
+from q_align.train.ingredients import mean_srcc
+from q_align.types import Item, MediaSpec
 
 POOL = TASKS["iqa"].questions
 SCORING = POOL[0]
@@ -67,6 +72,16 @@ def test_a_question_of_the_base_is_not_paraphrased(tmp_path: Path) -> None:
     assert {own[draw].turn.question for draw in range(30)} == {DOG}
     pool = RatedDataset([labels], ModelCard("nano", questions={"iqa": SCORING}), MediaSpec(), Augmentation())
     assert len({pool[draw].turn.question for draw in range(30)}) > 1
+
+
+def test_averaging_evaluates_with_the_questions_of_the_rows(tmp_path: Path, tiny: Path) -> None:
+    labels = read_labels(write(tmp_path / "set", [DOG, CAT, POOL[1], "", DOG, CAT])).on(LevelScheme())
+    scorer = Scorer.from_pretrained(tiny)
+    rows = [Item(str(i), labels[i].media, "iqa", labels[i].question) for i in range(len(labels))]
+    scores = [score.value for score in scorer.stream(rows)]
+    assert scores != [score.value for score in scorer.stream([row._replace(question=None) for row in rows])]
+    expected = srcc(labels.column("mos"), np.array(scores))
+    assert mean_srcc(tiny, [labels]) == pytest.approx(float(expected))
 
 
 def test_one_question_of_a_task_goes_into_the_card(settle, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from q_align.models.chat.prompt import Layout, read_template
 from q_align.models.device import check_attention
 from q_align.models.families import FAMILIES, Family, family_of
 from q_align.models.quantize import quantization
+from q_align.registry import PLUGINS
 
 __all__ = ["load", "load_encoder", "opens", "published"]
 
@@ -138,7 +139,8 @@ def _known(name: str, folder: Path) -> Family:
 
     if name not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         known = [*FAMILIES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES]
-        raise CheckpointError(f"{folder}: unknown family {name!r}{nearest(name, known)}")
+        hint = nearest(name, known) or f" (is its module in {PLUGINS}?)"
+        raise CheckpointError(f"{folder}: unknown family {name!r}{hint}")
     return family_of(name)
 
 

@@ -87,7 +87,7 @@ def _level(tokenize: Tokenize, prompt: list[int], text: str, tail: list[int]) ->
 
 
 def _tail(tokenize: Tokenize, prompt: list[int], text: str, words: Sequence[str], end: str) -> list[int]:
-    """What stands behind a single-token level word: what most words are followed by, one token after the prompt."""
+    """What follows a single-token level word: what most words are followed by, one token after the prompt."""
     tried = dict.fromkeys([*words, *(word for group in PRAISE for word in group)])
     rests = Counter(tuple(tokenize(f"{text} {word}.{end}")[len(prompt) + 1 :]) for word in tried)
     return list(rests.most_common(1)[0][0])

@@ -92,9 +92,9 @@ class ChatEncoder:
     def open(self, turns: Sequence[Turn]) -> dict[str, Any]:
         """The prompts up to the stem: ragged lists of tokens, and the tensors of their frames."""
         frames = [self._views(turn) for turn in turns]
-        texts = [self._text(turn, len(pictures)) for turn, pictures in zip(turns, frames)]
+        texts = [self._text(turn, len(images)) for turn, images in zip(turns, frames)]
         if self.chat.alone:
-            parts = [self._process([text], [pictures]) for text, pictures in zip(texts, frames)]
+            parts = [self._process([text], [images]) for text, images in zip(texts, frames)]
             return {
                 name: [row for part in parts for row in part[name]]
                 if name in PER_TOKEN
@@ -188,17 +188,17 @@ class ChatEncoder:
         return boxes(size, self.media.max_pixels or size[0] * size[1], tiles)
 
     def _views(self, turn: Turn) -> list[Image.Image]:
-        """The pictures that the processor gets: frames and crops, scaled down where it does not do so itself."""
-        pictures = [
+        """The images that the processor gets: frames and crops, scaled down where it does not do so itself."""
+        images = [
             frame if box == (0, 0, *frame.size) else frame.crop(box)
             for frame in turn.frames
             for box in self._boxes(turn, frame.size)
         ]
-        return [shrink(picture, self.media.max_pixels) if self.shrinks else picture for picture in pictures]
+        return [shrink(image, self.media.max_pixels) if self.shrinks else image for image in images]
 
     def _text(self, turn: Turn, frames: int) -> str:
         if self.layout.frame and self.layout.frame in turn.question:
-            raise QAlignError(f"the question {turn.question!r} holds {self.layout.frame!r}, which stands for a frame")
+            raise QAlignError(f"the question {turn.question!r} holds {self.layout.frame!r}, which marks a frame")
         return self.layout.opening(turn.question, frames).removesuffix(self.chat.appends)
 
     def _answer(self, turn: Turn) -> list[int]:

@@ -31,7 +31,7 @@ def budget(images: Any, max_pixels: int) -> tuple[dict[str, Any], bool]:
     if hasattr(images, "merge_size"):  # native resolution: one resize, straight to the patch grid that fits
         least = min(_entry(images.size, "shortest_edge"), max_pixels)
         return {"size": {"shortest_edge": least, "longest_edge": max_pixels}}, False
-    # one input size, or a grid that follows the size of the picture: smaller pictures go in
+    # one input size, or a grid that follows the size of the image: smaller images go in
     return {}, True
 
 

@@ -1,8 +1,8 @@
 """The layout of a prompt as text with {image}, {question} and {stem}, found by asking a chat template.
 
-A template is a program; what it does with one and with two pictures says where frames stand and what stands for one.
+A template is a program; what it does with one and with two images shows where frames go and what marks one.
 The layout travels in `q_align.json`, so that a later change of the template does not change scores.
-Knows templates and text; no tokens, no pictures, no model.
+Knows templates and text; no tokens, no images, no model.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ QUESTION, ANSWER = "Which?", "This."
 class Layout:
     """Attributes:
     text: prompt with {image} (all frames), {question} and, at its end, {stem}.
-    frame: text that stands for one frame.
-    end: text that ends the assistant's turn; "" where the template does not say.
+    frame: text that marks one frame.
+    end: text that ends the assistant's turn; "" where the template has none.
     """
 
     text: str
@@ -64,7 +64,7 @@ def read_template(
     frame = _unit(one, two, image_token)
     if frame is None or one.count(QUESTION) != 1:
         raise CheckpointError(
-            f"{where}: cannot tell from the chat template where frames stand (one: {one!r}, two: {two!r}); "
+            f"{where}: cannot tell from the chat template where frames go (one: {one!r}, two: {two!r}); "
             "give the layout as `prompt` with {image}, {question} and {stem} in q_align.json"
         )
     # "Assistant:" is followed by a space, a new line or a special token is not
@@ -74,7 +74,7 @@ def read_template(
 
 
 def _unit(one: str, two: str, token: str) -> str | None:
-    """What the second frame adds to the prompt; the same text stands for the first."""
+    """What the second frame adds to the prompt; the same text marks the first."""
     length, at = len(two) - len(one), one.find(token)
     if at < 0 or length < len(token):
         return None

@@ -37,7 +37,7 @@ def load(path: Path, card: ModelCard, *, dtype: str = "float32", **options: Any)
 
     Args:
         path: folder in the published layout, or one that `Backbone.save` wrote.
-        card: says the prompt and how images and videos are opened.
+        card: holds the prompt and how images and videos are opened.
         options: `attn`, `device_map`, `quantize`; see `weights.full_model`.
 
     Raises:

@@ -58,7 +58,7 @@ def attend(
     Args:
         module: holds `config` (which names the implementation) and `is_causal`.
         mask: what `create_causal_mask` made for this implementation; None attends to everything, or causally where
-            the module says so.
+            the module states it.
     """
     scaling = query.shape[-1] ** -0.5
     implementation: str = module.config._attn_implementation  # type: ignore[union-attr, assignment]

@@ -14,7 +14,7 @@ from transformers import LlamaConfig
 
 # The published programs' id of a visual token. It is no row of the embedding, so no text can hold it by accident.
 IMAGE_TOKEN = -200
-# Text is branch 0 and visual tokens are branch 1 of every "multiway" module; the published configs do not say so.
+# Text is branch 0 and visual tokens are branch 1 of every "multiway" module; the published configs do not state it.
 BRANCHES = 2
 
 

@@ -1,8 +1,8 @@
-"""Pictures and questions -> mPLUG-Owl2's inputs, as the published program makes them. Runs in worker processes.
+"""Images and questions -> mPLUG-Owl2's inputs, as the published program makes them. Runs in worker processes.
 
 A frame is padded to a square with the mean colour, resized bicubically and normalised. The prompt is cut at its
-{image}; each chunk is tokenised on its own, and only the first one opens with BOS. The one placeholder of a medium is
-written out as Q + 1 visual tokens per frame, so that lengths and positions are settled here. Knows no weights.
+{image}; each chunk is tokenised on its own, and only the first one opens with BOS. The one placeholder of an item is
+written out as Q + 1 visual tokens per frame, so that lengths and positions are fixed here. Knows no weights.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Pixels:
 
 
 def pad_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
-    """Centres a picture (by floor) on a square of that colour; a square picture stays as it is."""
+    """Centres an image (by floor) on a square of that colour; a square image stays as it is."""
     width, height = image.size
     if width == height:
         return image

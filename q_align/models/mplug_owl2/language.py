@@ -1,7 +1,7 @@
 """The language model of mPLUG-Owl2: LLaMA with two branches of keys, values and input norms, one for each modality.
 
 Branch 0 is text, branch 1 is visual; queries, output projection, MLP and the final norm are shared. Knows embeddings
-and a route; no pictures and no tokenizer.
+and a route; no images and no tokenizer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """mPLUG-Owl2 as an ordinary transformers model, for the published Q-Align, OneAlign and DeQA-Score checkpoints.
 
-Parameter names are the published ones, so those checkpoints load as they are. Visual tokens stand in `input_ids` as
+Parameter names are the published ones, so those checkpoints load as they are. Visual tokens are in `input_ids` as
 `IMAGE_TOKEN`, Q + 1 of them per frame, frames of all rows in order in `pixel_values`. Knows no prompt, no tokenizer,
 no loss beyond the library's. Source: mPLUG-Owl2 (Ye et al., CVPR 2024); Q-Align (Wu et al., ICML 2024).
 """

@@ -1,7 +1,7 @@
 """Folders -> a model with every weight in place: strict, no remote code, no unpickling beyond plain tensors.
 
 Layouts: full models (safetensors or sharded .bin), adapters over a base (the authors' LoRA with
-`non_lora_trainables.bin`, DeQA-Score's, our own). Knows files; no prompts and no pictures.
+`non_lora_trainables.bin`, DeQA-Score's, our own). Knows files; no prompts and no images.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from q_align.errors import CheckpointError, LevelTokenError
+from q_align.errors import CheckpointError, LevelTokenError, QAlignError
 from q_align.models.nano.tiles import NATIVE, Tile, split_into_tiles
 from q_align.models.nano.tokenizer import BEGIN, END, IMAGE, PAD, RATER, special
 from q_align.readout.encoder import IGNORE, left_pad
@@ -98,7 +98,10 @@ class NanoEncoder:
             if part == "{image}":
                 ids += [special(self.tokenizer, IMAGE)] * visual
             elif part == "{question}":
-                ids += self._ids(turn.question)
+                asked = self._ids(turn.question)
+                if special(self.tokenizer, IMAGE) in asked:
+                    raise QAlignError(f"the question {turn.question!r} holds {IMAGE!r}, which stands for a frame")
+                ids += asked
             elif part == "{stem}":
                 ids = []
             elif part:
@@ -113,7 +116,7 @@ class NanoEncoder:
         head = self._ids(stem)
         ids = self._ids(f"{stem} {word}.")
         if ids[: len(head)] != head or ids[-1] != self._end[0]:
-            raise LevelTokenError(f"{word!r} does not stand by itself after {stem!r} under nano's tokenizer")
+            raise LevelTokenError(f"{word!r} is not a token of its own after {stem!r} under nano's tokenizer")
         return ids[len(head) : -1]
 
     def level_tokens(self, words: Sequence[str], stem: str) -> tuple[tuple[int, ...], int]:
@@ -139,7 +142,7 @@ def stack(tiles: Sequence[Tile]) -> dict[str, Tensor]:
     for row, tile in zip(pixels, tiles, strict=True):
         row[: tile.pixels.shape[0], : tile.pixels.shape[1]] = tile.pixels
     return {
-        # a view: NHWC in memory, as the convolutions want it
+        # a view: NHWC in memory, as the convolutions need it
         "pixel_values": torch.from_numpy(pixels).permute(0, 3, 1, 2),
         "tile_size": torch.tensor([tile.pixels.shape[:2] for tile in tiles]),
         "tile_place": torch.tensor([tile.place for tile in tiles]),

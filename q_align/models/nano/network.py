@@ -115,7 +115,7 @@ class NanoBody:
         """Tiles and tokens -> logits.
 
         Args:
-            input_ids: (B, T) left-padded; each tile stands in it as pool * pool times `image_id`, in order.
+            input_ids: (B, T) left-padded; each tile is pool * pool times `image_id` in it, in order.
             attention_mask: (B, T), 1 where a token is.
             pixel_values: (N, 3, S, S) all tiles of the batch, uint8 or floating 0..1, padded at right and bottom.
             tile_size: (N, 2) height and width of each tile inside its S x S.

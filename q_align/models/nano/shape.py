@@ -17,7 +17,7 @@ class NanoShape:
     hidden, layers, heads, mlp: the decoder.
     tile: largest side of a tile in pixels.
     pool: each tile becomes pool x pool visual tokens.
-    image_id: token id that stands for one visual token.
+    image_id: token id that marks one visual token.
     """
 
     vocab_size: int

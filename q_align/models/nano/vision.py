@@ -21,7 +21,7 @@ POSITION = 5
 class FreezableBatchNorm(nn.BatchNorm2d):
     """Batch normalisation whose running statistics are frozen with its weights.
 
-    A plain one goes on updating them in training mode, so that a "frozen" encoder would still drift.
+    A plain one keeps updating them in training mode, so that a "frozen" encoder would still drift.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class FreezableBatchNorm(nn.BatchNorm2d):
 class Stage(nn.Module):
     """3x3 convolution, normalisation, ReLU; then residual blocks at the same size.
 
-    The first stage goes without normalisation: at full resolution it costs as much as all convolutions together.
+    The first stage has no normalisation: at full resolution it costs as much as all convolutions together.
     """
 
     def __init__(self, inner: int, outer: int, *, first: bool, blocks: int):

@@ -17,7 +17,7 @@ Forward = Callable[[Batch], Rows]  # starts the model on a batch of B turns
 
 
 class EncodingError(Exception):
-    """The encoder failed on some medium of a batch; `__cause__` says how."""
+    """The encoder failed on an item of a batch; `__cause__` is the reason."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,8 +30,8 @@ class Loaded(Generic[T]):
         lengths: tokens of each turn, where the encoder counts them.
         rows: (R,) output of the readout for each turn, in the order of the turns.
         error: why it could not be loaded, encoded or scored.
-        warning: a remark on a medium that was read in part.
-        note: whatever `load` wants to hand on.
+        warning: a remark on an item that was read in part.
+        note: whatever `load` hands on.
     """
 
     item: T

@@ -34,7 +34,7 @@ class Engine:
         encode: turns -> model inputs.
         forward: see `Forward`.
         batch_size: frames per forward pass (an image is one frame); a longer video passes alone.
-        batch_pixels: a batch holds at most so many, or one medium; 0: any number. A processor is fastest with what
+        batch_pixels: a batch holds at most so many, or one item; 0: any number. A processor is fastest with what
             stays in its caches.
         batch_tokens: the same in tokens, padding included; needs `length`.
         length: turn -> about how many tokens it becomes, from the sizes of its frames alone.
