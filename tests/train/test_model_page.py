@@ -87,9 +87,9 @@ def test_the_page_of_a_base(tmp_path: Path) -> None:
 
 def test_the_page_follows_the_card(tune: Callable[..., RunResult], rated: Path) -> None:
     run = tune("nano", max_steps=1)
-    words = ["--data", str(rated), "--split", "val", "--kind", "affine", "--workers", "0"]
+    words = ["--data", str(rated), "--split", "all", "--kind", "affine", "--workers", "0"]
     assert main(["calibrate", "--model", str(run.folder), *words]) == 0
-    assert '- `scale="mos:noise"`: affine, fitted on split val' in page_of(run.folder)[1]
+    assert '- `scale="mos:noise"`: affine, fitted on split all' in page_of(run.folder)[1]
     # a page that somebody wrote stays
     (run.folder / "README.md").write_text("my own words")
     save_card(read_card(run.folder), run.folder)
