@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from q_align.errors import ConfigError
+from q_align.media.expand import LONGEST_CELL
 from q_align.score.write_lock import lock_output
 
 
@@ -97,11 +98,13 @@ def read_text(path: Path) -> Iterator[dict[str, Any]]:
         if path.suffix.lower() == ".jsonl":
             yield from (json.loads(line) for line in lines if line.strip())
         else:
+            csv.field_size_limit(LONGEST_CELL)
             for row in csv.DictReader(lines):
                 yield {name: value if value != "" else None for name, value in row.items()}
 
 
 def _header(path: Path) -> list[str]:
+    csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8", newline="") as lines:
         return next(csv.reader(lines), [])
 

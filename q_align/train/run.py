@@ -35,6 +35,7 @@ from q_align.train.inheritance import inherit
 from q_align.train.quiet import quiet_libraries
 from q_align.train.run_dir import CHECKPOINTS, prepare_run_dir, record_start
 from q_align.train.run_result import RunResult, TerminatedError, publish_best, read_result, report_broken, write_history
+from q_align.train.safe_resume import tensors_only
 from q_align.train.sharding import check_world, make_contiguous, save_under_loaded_names
 from q_align.train.trained_card import trained_card
 
@@ -113,7 +114,8 @@ def _run(
         log.info("%s: had stopped without progress (train.patience); a larger train.patience continues it", output)
     else:
         try:
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
+            with tensors_only(start, config.train.engine):
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
             progress.close()
             stop.close()
