@@ -19,8 +19,9 @@ from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import ConfigError, require
 from q_align.log import log
 from q_align.media import LIMITS, Limits
-from q_align.score.output_table import COLUMNS, check_free, check_run_note, read_rows
+from q_align.score.output_table import COLUMNS, check_free, read_rows
 from q_align.score.resume import ResumeState, ScoringSummary, count_rows
+from q_align.score.run_note import check_run_note, lock_table
 from q_align.tasks import get_task
 from q_align.types import MediaSpec
 
@@ -68,14 +69,19 @@ def run_job(job: ClusterJob) -> ScoringSummary:
     # what `q-align score` notes too, so that either can resume what the other began
     job = replace(job, loading={**job.loading, "dtype": _dtype(job)})
     precision = {"dtype": job.loading["dtype"], "quantize": job.loading.get("quantize")}
-    check_run_note(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
-    state, summary = ResumeState(), ScoringSummary()
-    before = count_rows(read_rows(folder), state)
-    work = list(work_units(tables, state, job.root, summary, task=job.task))
-    log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
-    if work:
-        _run(job, work, spec, str(folder))
-    total = count_rows(read_rows(folder))
+    settings = {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)}
+    lock = lock_table(f"{folder}/")
+    try:
+        check_run_note(f"{folder}/", settings)
+        state, summary = ResumeState(), ScoringSummary()
+        before = count_rows(read_rows(folder), state)
+        work = list(work_units(tables, state, job.root, summary, task=job.task))
+        log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
+        if work:
+            _run(job, work, spec, str(folder))
+        total = count_rows(read_rows(folder))
+    finally:
+        lock.release()
     summary.n, summary.failed, summary.before = total.n, total.failed, before.n
     return summary
 
