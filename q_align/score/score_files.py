@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from q_align.errors import ConfigError
+from q_align.log import log
 from q_align.media import LIMITS, Limits
-from q_align.media.expand import expand
+from q_align.media.expand import clean, expand
 from q_align.score.output_table import (
     ScoreTable,
     check_free,
@@ -224,6 +226,8 @@ def _remaining(
     under_way: deque[tuple[Item, int]],
 ) -> Iterator[Item]:
     for item in items:
+        if not state.owns_id(item):
+            item = _renamed(item)
         missing = state.remaining_tasks(item, tasks, summary)
         if item.task or len(missing) == len(tasks):
             if missing:
@@ -233,6 +237,14 @@ def _remaining(
             for task in missing:
                 under_way.append((item, 1))
                 yield item._replace(task=task)
+
+
+def _renamed(item: Item) -> Item:
+    """An item under its path (or its digest), since another file has its id."""
+    media = item.media
+    name = f"{item.id}#{sha256(media).hexdigest()[:16]}" if isinstance(media, bytes) else clean(str(media))
+    log.warning("%s: an id of two files; the second one's row has the id %s", item.id, name)
+    return item._replace(id=name)
 
 
 def _check_question(table: ScoreTable) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from q_align.errors import ConfigError
 from q_align.models.backbone import Backbone
@@ -143,3 +146,47 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
             lock_output(tmp_path, folder=True)
         holder.kill()
     lock_output(tmp_path, folder=True).release()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_weights_behind_a_path_are_noticed(model: str, images: Path, tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(model, mine)
+    job = ScoringJob([str(images)], tmp_path / kind, str(mine), resume=True)
+    score_table(job)
+    shutil.rmtree(mine)
+    shutil.copytree(model, mine)  # other times of change, the same weights
+    score_table(job)
+    weights = load_file(mine / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, mine / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match="scored with other weights"):
+        score_table(job)
+
+
+def test_another_root_is_noticed(model: str, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("0.png\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(images / "1.png", other / "0.png")
+    job = ScoringJob([str(tmp_path / "list.txt")], tmp_path / "s.csv", model, root=str(images), resume=True)
+    score_table(job)
+    score_table(replace(job, root=f"{images}/../images"))
+    with pytest.raises(ConfigError, match="was scored with root"):
+        score_table(replace(job, root=str(other)))
+
+
+def test_equal_names_of_two_lists_are_two_items(model: str, images: Path, tmp_path: Path) -> None:
+    lists = []
+    for number, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        shutil.copy(images / f"{number}.png", tmp_path / name / "1.png")
+        (tmp_path / name / "list.csv").write_text("path,task\n1.png,iqa\n1.png,iaa\n1.png,iaa\n")
+        lists.append(str(tmp_path / name / "list.csv"))
+    job = ScoringJob(lists, tmp_path / "s.jsonl", model, resume=True)
+    assert score_table(job).duplicates == 2
+    assert score_table(job).n == 4, "resumed: nothing is scored again"
+    rows = [(row["id"], row["task"]) for row in read_rows(tmp_path / "s.jsonl")]
+    second = str(tmp_path / "b" / "1.png")
+    assert rows == [("1.png", "iqa"), ("1.png", "iaa"), (second, "iqa"), (second, "iaa")]
+    values = [row["value"] for row in read_rows(tmp_path / "s.jsonl")]
+    assert values[0] != values[2]
