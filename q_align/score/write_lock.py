@@ -40,6 +40,9 @@ class OutputLock:
         with suppress(OSError, Timeout), _gate(self._folder, self._prefix):
             # nobody else opens the file outside of the gate
             Path(self._lock.lock_file).unlink(missing_ok=True)
+            if not self._prefix and [entry.name for entry in self._folder.iterdir()] == [GATE]:
+                (self._folder / GATE).unlink()  # nothing was written: the folder goes as it came
+                self._folder.rmdir()
         self._lock.release()
         self._lock = None
 
@@ -61,10 +64,10 @@ def lock_output(
     """
     path = Path(path)
     place, prefix = (path, "") if folder else (path.parent, f".{path.name}")
-    place.mkdir(parents=True, exist_ok=True)
     name = f"{prefix}{WRITER}{'all' if part is None else part}of{parts}.lock"
     until = time.monotonic() + wait
     while True:
+        place.mkdir(parents=True, exist_ok=True)
         try:
             with _gate(place, prefix):
                 others = [other for other in place.glob(f"{prefix}{WRITER}*.lock") if _is_held(other)]
@@ -72,7 +75,7 @@ def lock_output(
                     lock = _file_lock(place / name)
                     lock.acquire(timeout=0)
                     return OutputLock(path, place, prefix, lock, alone=not others)
-        except Timeout:
+        except (Timeout, FileNotFoundError):  # the latter: its folder was empty at its end, and is gone
             pass
         except NotImplementedError:
             log.warning("%s: this file system has no locks; do not let two processes write there", path)
@@ -80,6 +83,23 @@ def lock_output(
         if time.monotonic() >= until:
             raise ConfigError(f"{path}: another process is writing there; wait for its end, or name another output")
         time.sleep(0.2)
+
+
+@contextmanager
+def locked_output(folder: str | Path | None) -> Iterator[None]:
+    """Holds the lock of a folder; None: of nothing.
+
+    Raises:
+        ConfigError: when another process writes there.
+    """
+    if folder is None:
+        yield
+        return
+    lock = lock_output(folder, folder=True)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_lock_file(name: str) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +129,7 @@ def test_parts_of_one_run_share_a_folder(tmp_path: Path) -> None:
     for lock in (starter, *parts):
         lock.release()
     lock_output(tmp_path, folder=True).release()
-    assert [path.name for path in tmp_path.iterdir()] in ([], [".lock"])
+    assert not tmp_path.exists(), "an output without a file leaves nothing"
 
 
 def test_parts_of_one_run_agree_on_its_settings(model: str, images: Path, tmp_path: Path) -> None:
@@ -190,3 +194,27 @@ def test_equal_names_of_two_lists_are_two_items(model: str, images: Path, tmp_pa
     assert rows == [("1.png", "iqa"), ("1.png", "iaa"), (second, "iqa"), (second, "iaa")]
     values = [row["value"] for row in read_rows(tmp_path / "s.jsonl")]
     assert values[0] != values[2]
+
+
+def test_a_terminated_starter_ends_its_processes(model: str, images: Path, tmp_path: Path) -> None:
+    """The processes wait for a FIFO that nobody writes to; their starter gets SIGTERM."""
+    os.mkfifo(tmp_path / "names.txt")
+    words = [str(tmp_path / "names.txt"), "--output", str(tmp_path / "out"), "--model", model]
+    code = "import sys; from q_align.score.multi_device import run_parts; run_parts(sys.argv[1:], ['cpu', 'cpu'])"
+    with subprocess.Popen([sys.executable, "-c", code, *words]) as starter:
+        try:
+            children: list[int] = []
+            until = time.monotonic() + 60
+            while len(children) < 2 and time.monotonic() < until:
+                listed = Path(f"/proc/{starter.pid}/task/{starter.pid}/children").read_text()
+                children = [int(word) for word in listed.split()]
+                time.sleep(0.05)
+            assert len(children) == 2
+            starter.terminate()
+            assert starter.wait(60) == 128 + signal.SIGTERM
+            assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+        finally:
+            for pid in children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            starter.kill()
