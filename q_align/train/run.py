@@ -31,7 +31,7 @@ from q_align.train.datasets import frame_reader, open_sets, with_opened
 from q_align.train.distributed import close_process_group
 from q_align.train.inheritance import inherit
 from q_align.train.quiet import quiet_libraries
-from q_align.train.run_dir import CHECKPOINTS, prepare_run_dir, record_start
+from q_align.train.run_dir import CHECKPOINTS, lock_run_dir, prepare_run_dir, record_start
 from q_align.train.run_result import RunResult, TerminatedError, publish_best, read_result, report_broken, write_history
 from q_align.train.sharding import check_world, make_contiguous, save_under_loaded_names
 from q_align.train.trained_card import trained_card
@@ -55,7 +55,12 @@ def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[A
     """
     with quiet_libraries():
         require("accelerate", extra="train")
-        output, stopped_at, history = _run(config, data, callbacks)
+        lock = lock_run_dir(config.train.output_dir)
+        try:
+            output, stopped_at, history = _run(config, data, callbacks)
+        finally:
+            if lock is not None:
+                lock.release()
         close_process_group()
     if stopped_at is not None:
         raise TerminatedError(stopped_at, output)
