@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from q_align.cli import data_fetch, data_generate, data_pack
 from q_align.cli.options import add_opinions, opinions
 from q_align.errors import ConfigError
+from q_align.log import printable
 
 if TYPE_CHECKING:
     pass
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         lost = labels.column("media")[missing_media(labels)].tolist()
         found["missing_media"] = len(lost)
         labels.report["missing_media_rows"] = lost[:EXAMPLES]
-    print(json.dumps(found) if args.json else "\n".join(_lines(found, labels.report)))
+    print(json.dumps(found) if args.json else printable("\n".join(_lines(found, labels.report)), allowed="\n\t"))
     return 1 if found.get("missing_media") else 0
 
 

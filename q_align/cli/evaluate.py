@@ -7,6 +7,7 @@ from typing import Any
 
 from q_align.cli.allocator import tune_for_scoring
 from q_align.cli.options import add_device, add_loading, add_opinions, loading, opinions
+from q_align.log import printable
 
 
 def add_parser(commands: Any) -> None:
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     )
     results = evaluate_models(args.model, args.data, args.output, media_roots=args.media_root, settings=settings)
     for result in results:
-        print(result.line())
+        print(printable(result.line(), allowed="\n\t"))
     missed = check_thresholds(thresholds, {result.name: result.metrics for result in results})
     for line in missed:
         print(f"threshold: {line}")

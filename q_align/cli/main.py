@@ -13,7 +13,7 @@ from importlib import import_module
 
 import q_align
 from q_align.errors import QAlignError, nearest
-from q_align.log import setup
+from q_align.log import printable, setup
 
 # Modules with add_parser(subparsers) and run(args) -> exit code, in the order of the help text.
 COMMANDS = (
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except QAlignError as error:
         if debug:
             raise
-        print(f"q-align: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"q-align: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("q-align: interrupted", file=sys.stderr)
@@ -89,6 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        text = " ".join(str(error).split())
+        text = printable(" ".join(str(error).split()))
         print(f"q-align: unexpected {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from q_align.cli.options import add_device, add_loading, add_max_failed, add_media, exit_code
+from q_align.log import printable
 
 if TYPE_CHECKING:
     from q_align.score.resume import ScoringSummary
@@ -137,7 +138,7 @@ def _report_failures(args: argparse.Namespace, summary: ScoringSummary) -> None:
 
     if args.output:  # else each was printed when it happened
         for reason in summary.reasons:
-            print(f"q-align: {' '.join(reason.split())}", file=sys.stderr)
+            print(f"q-align: {printable(' '.join(reason.split()))}", file=sys.stderr)
         if summary.failed > len(summary.reasons):
             left = summary.failed - len(summary.reasons)
             print(f"q-align: {left} more in the column error; --resume --retry tries them again", file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from q_align.log import printable
 from q_align.score.output_table import COLUMNS
 from q_align.score.scale import LEVEL
 from q_align.score.text_tables import to_json
@@ -36,17 +37,17 @@ class Terminal:
         if self.hold:
             self.held.append(row)
         if row["error"] and not self.as_json:
-            named = "" if row["error"].startswith(row["id"]) else f"{_printable(row['id'])}: "
-            print(f"q-align: {named}{' '.join(row['error'].split())}", file=sys.stderr, flush=True)
+            named = "" if row["error"].startswith(row["id"]) else f"{printable(row['id'])}: "
+            print(f"q-align: {named}{printable(' '.join(row['error'].split()))}", file=sys.stderr, flush=True)
         elif not self.show:
             return  # the selected rows are printed at the end
         elif self.as_json:
             print(to_json(row, self.columns), flush=True)
         else:
             level = f"{row['level'] or '':9}" if self.scale == LEVEL else self.scale
-            warning = f"  ({row['warning']})" if row["warning"] else ""
+            warning = f"  ({printable(row['warning'])})" if row["warning"] else ""
             frames = "".join(f"  {value:.3f}" for value in row.get("frames") or ())
-            print(f"{row['value']:.3f}  {level}  {row['task']}  {_printable(row['id'])}{warning}{frames}", flush=True)
+            print(f"{row['value']:.3f}  {level}  {row['task']}  {printable(row['id'])}{warning}{frames}", flush=True)
 
     def close(self) -> None:
         sys.stdout.flush()
@@ -117,12 +118,8 @@ def print_selection(args: argparse.Namespace, rows: Iterable[dict[str, Any]]) ->
         print(f"kept {count} -> {args.keep}", file=sys.stderr)
     else:
         for row in chosen:
-            print(to_json(row, COLUMNS) if args.json else f"{float(row['value']):.3f}  {_printable(row['id'])}")
+            print(to_json(row, COLUMNS) if args.json else f"{float(row['value']):.3f}  {printable(row['id'])}")
 
 
 def selects(args: argparse.Namespace) -> bool:
     return args.threshold is not None or args.top is not None
-
-
-def _printable(name: str) -> str:
-    return name.replace("\n", "\\n").replace("\r", "\\r")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from q_align.errors import require
+from q_align.media.limits import Limits
 from q_align.media.source import Source, decoder_input
 from q_align.media.video import Reader
 
@@ -20,13 +21,14 @@ ONLY_THIS_FILE = {"protocol_whitelist": "file", "pattern_type": "none"}
 
 
 @contextmanager
-def open_video(source: Source) -> Iterator[Reader]:
+def open_video(source: Source, limits: Limits) -> Iterator[Reader]:
     """Opens a video; frames are numbered in the order in which they are shown."""
     av = require("av", extra="video")
     with av.open(decoder_input(source), options=ONLY_THIS_FILE) as container:
         if not container.streams.video:
             raise ValueError("no video stream in it")
         stream = container.streams.video[0]
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}  # of every frame, not the header's only
         stamps = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
         if not stamps:
             raise ValueError("no frames")

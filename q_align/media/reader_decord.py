@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from q_align.errors import require
+from q_align.media.limits import Limits
 from q_align.media.reader_av import ONLY_THIS_FILE
 from q_align.media.source import Source, decoder_input
 from q_align.media.video import Reader
 
 
 @contextmanager
-def open_video(source: Source) -> Iterator[Reader]:
+def open_video(source: Source, limits: Limits) -> Iterator[Reader]:
     """Opens a video; one decoding thread, since many videos are read at once."""
     size = _probe(source) if find_spec("av") is not None else None
     decord = require("decord", extra="video")
@@ -31,7 +32,11 @@ def open_video(source: Source) -> Iterator[Reader]:
         size = (width, height)
 
     def read(index: int) -> Image.Image:
-        return Image.fromarray(video[index].asnumpy())
+        frame = video[index]
+        height, width = frame.shape[:2]
+        if width * height > limits.max_pixels:
+            raise ValueError(f"{width} x {height} is above {limits.max_pixels} pixels")
+        return Image.fromarray(frame.asnumpy())
 
     yield Reader(times, float(video.get_avg_fps()), size, read)
 

@@ -165,7 +165,7 @@ def _given(media: Sequence[Any] | np.ndarray, spec: MediaSpec, limits: Limits) -
 
 def _read(media: Media, spec: MediaSpec, limits: Limits) -> tuple[list[Image.Image], str | None]:
     name = name_of(media)
-    with open_reader(open_source(media, limits), name) as reader:
+    with open_reader(open_source(media, limits), name, limits) as reader:
         check_pixels(name, reader.size, limits)
         indices = pick(reader.times, reader.rate, spec)
         frames, reason, failures = [], reader.damage or "", 0
@@ -189,7 +189,7 @@ def _read(media: Media, spec: MediaSpec, limits: Limits) -> tuple[list[Image.Ima
 
 
 @contextmanager
-def open_reader(source: Source, name: str) -> Iterator[Reader]:
+def open_reader(source: Source, name: str, limits: Limits = LIMITS) -> Iterator[Reader]:
     """Opens a video with decord, or with PyAV where decord is missing or fails.
 
     Raises:
@@ -203,7 +203,7 @@ def open_reader(source: Source, name: str) -> Iterator[Reader]:
                 continue
             module = require(f"q_align.media.reader_{backend}", extra="video")
             try:
-                reader = stack.enter_context(module.open_video(source))
+                reader = stack.enter_context(module.open_video(source, limits))
             except Exception as error:  # decord and FFmpeg raise their own kinds
                 reasons.append(one_line(error)[:200])
                 if hasattr(source, "seek"):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import sys
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from q_align.errors import MediaError
-from q_align.media import open_frames, video
+from q_align.media import Limits, open_frames, video
 
 sys.path.insert(0, str(Path(__file__).parent))
 from clips import make_clip
@@ -99,3 +102,28 @@ def test_a_playlist_opens_no_connection(listener: tuple[int, list[object]], back
     with pytest.raises(MediaError):
         open_frames(tmp_path / "list.mp4")
     assert not met
+
+
+def test_a_frame_larger_than_the_header_says(tmp_path: Path, backend: str) -> None:
+    def jpeg(side: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (side, side), (90, 120, 40)).save(buffer, "JPEG", subsampling=2)
+        return buffer.getvalue()
+
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w", format="avi") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p"
+        for i in range(4):
+            packet = av.Packet(jpeg(2000 if i == 2 else 64))
+            packet.pts = packet.dts = i
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 1), stream, True
+            container.mux(packet)
+    frames, warning = open_frames(path, limits=Limits(max_pixels=1_000_000))
+    assert max(frame.width for frame in frames) <= 1000
+    if backend == "av":
+        assert warning is not None
+        with pytest.raises(MediaError):
+            open_frames(path, limits=Limits(max_pixels=1_000_000, damaged="error"))
+    assert open_frames(path, limits=Limits())[1] is None
