@@ -27,7 +27,7 @@ TASKS.register(
     "match",
     Task(
         name="match",
-        medium="image",
+        modality="image",
         questions=("How well does this image match its text?",),  # asked where an item has no question of its own
         stem="The match of the image and the text is",  # the level word follows
     ),
