@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def nano():
     from q_align.models.nano import build
 
     return build(seed=0)
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What the package has logged so far."""
+    monkeypatch.setattr(logging.getLogger("q_align"), "propagate", True)
+    caplog.set_level("INFO", "q_align")
+    return lambda: list(dict.fromkeys(caplog.messages))
 
 
 def skipped(config: pytest.Config) -> Counter[tuple[str, str]]:

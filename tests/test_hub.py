@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fake_hub import COMMIT, FILES, Hub, server
 
 from q_align.cli.main import main
 from q_align.data.archives import download, unpack
@@ -22,94 +21,7 @@ from q_align.hub import download_repo
 from q_align.models import catalog
 from q_align.models.backbone import locate, read_card
 
-COMMIT = "c" * 40
-FILES = {
-    "config.json": b'{"model_type": "mplug_owl2"}',
-    "model.safetensors": bytes(range(256)) * 64,
-    "modeling_evil.py": b"raise SystemExit",
-}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as a download and its verification need; files of the class's dictionary."""
-
-    files = FILES
-    damaged = False
-    cut = 0  # bytes after which the next body breaks off
-    ranges: list[str] = []  # noqa: RUF012
-    requests = 0
-    status = 200
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        type(self).requests += 1
-        path = self.path.split("?")[0]
-        if self.status != 200:
-            return self.send(b"{}", {"X-Error-Code": "RepoNotFound"}, status=self.status, body=body)
-        if "/resolve/" in path or path.startswith("/files/"):
-            return self.send_file(path.rsplit("/", 1)[-1], body=body)
-        if "/tree/" in path:
-            return self.send(json.dumps([entry(name, data) for name, data in self.files.items()]).encode(), body=body)
-        siblings = [{"rfilename": name} for name in self.files]
-        return self.send(json.dumps({"id": "org/model", "sha": COMMIT, "siblings": siblings}).encode(), body=body)
-
-    def send_file(self, name: str, *, body: bool) -> None:
-        data = self.files[name]
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        asked = self.headers.get("Range")
-        start = int(asked.split("=")[1].split("-")[0]) if asked else 0
-        if asked and body:
-            type(self).ranges.append(asked)
-        if type(self).damaged and name.endswith(".safetensors"):
-            data = bytes(len(data))
-        self.send(data[start:], headers, status=206 if start else 200, body=body)
-
-    def send(self, data: bytes, headers: dict[str, str] | None = None, *, status: int = 200, body: bool = True) -> None:
-        self.send_response(status)
-        for key, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if not body:
-            return
-        if self.cut:
-            data, type(self).cut = data[: self.cut], 0
-            self.close_connection = True
-        self.wfile.write(data)
-
-
-def entry(name: str, data: bytes) -> dict:
-    """A line of the hub's file list, with the checksums that it publishes."""
-    git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    record = {"type": "file", "path": name, "size": len(data), "oid": git}
-    if name.endswith(".safetensors"):
-        record["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 1}
-    return record
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path) -> Iterator[str]:
-    from huggingface_hub import constants
-
-    Hub.damaged, Hub.cut, Hub.ranges, Hub.requests, Hub.status = False, 0, [], 0, 200
-    catalog.find_checkpoint.cache_clear()
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{running.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield address
-    running.shutdown()
-    running.server_close()
+__all__ = ["server"]  # a fixture
 
 
 def test_every_built_in_card_says_what_it_is():

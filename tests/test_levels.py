@@ -79,6 +79,19 @@ def test_soft_of_uneven_values(mos: float, std: float) -> None:
     assert abs(ODD.expect(probs) - mos) <= 2.5 + 1e-6  # 0.1 on a scale of length 4
 
 
+@given(MOS, STD, st.floats(1e-2, 1e3), st.floats(-100, 100))
+@example(3.3, 0.21, 25.0, 0.0).via("just above the least std")
+@example(3.3, 0.19, 25.0, 0.0).via("just below the least std")
+@settings(deadline=None)
+def test_soft_does_not_depend_on_the_unit_of_the_scale(mos: float, std: float, unit: float, low: float) -> None:
+    scheme = LevelScheme(values=tuple(low + unit * i for i in reversed(range(5))))
+    if abs(std - 0.2) > 1e-6:  # at the border rounding decides
+        found, expected = scheme.soft(low + unit * (mos - 1), unit * std), SCHEME.soft(mos, std)
+        shift = abs(SCHEME.expect(SCHEME.soft(mos, std)) - mos)
+        if shift < 0.0999:  # likewise at the largest shift
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_soft_is_continuous_in_the_middle() -> None:
     near = SCHEME.soft([3 - 1e-5, 3.0, 3 + 1e-5], 0.5)
     np.testing.assert_allclose(near, near[1][None].repeat(3, 0), atol=1e-4)

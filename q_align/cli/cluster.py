@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from q_align.cluster.ray_job import ClusterJob, run_job
     from q_align.cluster.stages import spec_of
     from q_align.log import log
-    from q_align.score.score_files import sampled_as
+    from q_align.score.run_settings import sampled_as
 
     names = ("manifest", "output", "model", "task", "column", "root", "actors", "max_actors", "gpus", "address")
     job = ClusterJob(

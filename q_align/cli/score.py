@@ -87,7 +87,8 @@ def _in_this_process(args: argparse.Namespace) -> tuple[ScoringSummary, Iterable
     from q_align.cli.allocator import tune_for_scoring
     from q_align.cli.score_args import job_of
     from q_align.cli.score_output import ProgressBar, Terminal, selects
-    from q_align.score.score_files import TableRows, all_columns, score_table
+    from q_align.score.run_settings import all_columns
+    from q_align.score.score_files import TableRows, score_table
 
     # settings of the whole process, which is ours alone here
     tune_for_scoring(args.device)
@@ -114,12 +115,18 @@ def _on_devices(args: argparse.Namespace, words: list[str]) -> tuple[ScoringSumm
     from q_align.score.multi_device import run_parts
     from q_align.score.output_table import check_free, drop_failed_rows, read_rows
     from q_align.score.resume import count_rows
+    from q_align.score.run_note import lock_table
     from q_align.score.score_files import TableRows
 
     check_free(args.output, resume=args.resume)
-    if args.retry:
-        drop_failed_rows(args.output)
-    finished = run_parts(without_option(words, "--devices"), args.devices.split(","))
+    devices = args.devices.split(",")
+    lock = lock_table(args.output, part=None, parts=len(devices))
+    try:
+        if args.retry:
+            drop_failed_rows(args.output, lock)
+        finished = run_parts(without_option(words, "--devices"), devices)
+    finally:
+        lock.release()
     summary = count_rows(read_rows(args.output))
     summary.complete = finished
     return summary, TableRows(args.output)

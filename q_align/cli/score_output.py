@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from q_align.score.output_table import COLUMNS
-from q_align.score.score_files import LEVEL_SCALE
+from q_align.score.scale import LEVEL
 from q_align.score.text_tables import to_json
 from q_align.types import Score
 
@@ -43,7 +43,7 @@ class Terminal:
         elif self.as_json:
             print(to_json(row, self.columns), flush=True)
         else:
-            level = f"{row['level'] or '':9}" if self.scale == LEVEL_SCALE else self.scale
+            level = f"{row['level'] or '':9}" if self.scale == LEVEL else self.scale
             warning = f"  ({row['warning']})" if row["warning"] else ""
             frames = "".join(f"  {value:.3f}" for value in row.get("frames") or ())
             print(f"{row['value']:.3f}  {level}  {row['task']}  {_printable(row['id'])}{warning}{frames}", flush=True)

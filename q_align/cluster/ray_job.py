@@ -14,13 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from q_align.cluster.manifest import WorkUnit, open_tables, work_units
+from q_align.cluster.manifest import ManifestTable, WorkUnit, open_tables, work_units
 from q_align.cluster.stages import ScoreStage, decode_unit, spec_of, write_shard
 from q_align.errors import ConfigError, require
 from q_align.log import log
 from q_align.media import LIMITS, Limits
-from q_align.score.output_table import COLUMNS, check_free, check_run_note, read_rows
+from q_align.models.backbone import read_card
+from q_align.score.model_digest import model_folders, sampled_digest
+from q_align.score.output_table import COLUMNS, check_free, read_rows
 from q_align.score.resume import ResumeState, ScoringSummary, count_rows
+from q_align.score.run_note import check_run_note, lock_table
+from q_align.score.run_settings import row_settings
 from q_align.tasks import get_task
 from q_align.types import MediaSpec
 
@@ -68,14 +72,21 @@ def run_job(job: ClusterJob) -> ScoringSummary:
     # what `q-align score` notes too, so that either can resume what the other began
     job = replace(job, loading={**job.loading, "dtype": _dtype(job)})
     precision = {"dtype": job.loading["dtype"], "quantize": job.loading.get("quantize")}
-    check_run_note(folder, {"model": job.model, "task": job.task, "scale": "level", **precision, "media": asdict(spec)})
-    state, summary = ResumeState(), ScoringSummary()
-    before = count_rows(read_rows(folder), state)
-    work = list(work_units(tables, state, job.root, summary, task=job.task))
-    log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
-    if work:
-        _run(job, work, spec, str(folder))
-    total = count_rows(read_rows(folder))
+    weights = sampled_digest(model_folders(job.model, read_card(job.model)))
+    settings = {"model": job.model, "weights": weights, "task": job.task, "scale": "level", **precision}
+    settings |= {"media": asdict(spec), **row_settings(_columns(tables), job.root)}
+    lock = lock_table(f"{folder}/")
+    try:
+        check_run_note(f"{folder}/", settings)
+        state, summary = ResumeState(), ScoringSummary()
+        before = count_rows(read_rows(folder), state)
+        work = list(work_units(tables, state, job.root, summary, task=job.task))
+        log.info("%d units of work left; %d rows by earlier runs", len(work), before.n)
+        if work:
+            _run(job, work, spec, str(folder))
+        total = count_rows(read_rows(folder))
+    finally:
+        lock.release()
     summary.n, summary.failed, summary.before = total.n, total.failed, before.n
     return summary
 
@@ -84,7 +95,6 @@ def _dtype(job: ClusterJob) -> str:
     """The precision of all actors alike, chosen here: this machine need not have a GPU."""
     import torch
 
-    from q_align.models.backbone import read_card
     from q_align.models.device import resolve_dtype
 
     dtype = job.loading.get("dtype", "auto")
@@ -92,6 +102,10 @@ def _dtype(job: ClusterJob) -> str:
     if dtype != "auto" or not job.gpus:
         return resolve_dtype(dtype, "cpu", preferred)
     return resolve_dtype(dtype, "cuda", preferred) if torch.cuda.is_available() else preferred or "bfloat16"
+
+
+def _columns(tables: Iterable[ManifestTable]) -> tuple[str, ...]:
+    return (*COLUMNS, "question") if any("question" in table.others for table in tables) else COLUMNS
 
 
 def _run(job: ClusterJob, work: list[WorkUnit], spec: MediaSpec, folder: str) -> None:
@@ -115,8 +129,7 @@ def _run(job: ClusterJob, work: list[WorkUnit], spec: MediaSpec, folder: str) ->
             batch_size=1,
             batch_format="pyarrow",
         )
-        asks = any("question" in unit.table.others for unit in work)
-        columns = (*COLUMNS, "question") if asks else COLUMNS
+        columns = _columns(unit.table for unit in work)
         loading = {**job.loading, "spec": spec, "device": "cuda" if job.gpus else "cpu"}
         if not job.gpus:
             loading["workers"] = 0  # an actor without a device has one processor

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from q_align.data.columns import media_column
+from q_align.data.columns import media_column, our_names
 from q_align.data.label_files import labels_from_table
 from q_align.data.labels import Labels
 from q_align.data.table_files import from_records
@@ -100,7 +100,7 @@ def _split(data: Any) -> tuple[pa.Table, _Items]:
 
 def _named(columns: list[str]) -> str:
     """Name of the column of the items; MOS or votes must be there too."""
-    return media_column(pa.table({name: pa.nulls(0) for name in columns}), Path(SOURCE))
+    return media_column(our_names(pa.table({name: pa.nulls(0) for name in columns}))[0], Path(SOURCE))
 
 
 def _encoded(data: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,19 +52,27 @@ def read_table(path: str | Path) -> pa.Table:
 
 
 def write_table(table: pa.Table, path: str | Path) -> None:
-    """Writes CSV or Parquet, by the extension; list columns become JSON text in CSV."""
+    """Writes CSV or Parquet, by the extension; list columns become JSON text in CSV.
+
+    Written aside and renamed: the file is whole, or as it was before.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(table, path)
-    elif suffix == ".csv":
-        from pyarrow import csv
-
-        csv.write_csv(_flat(table), path)
-    else:
+    if suffix not in (".parquet", ".csv"):
         raise LabelError(f"{path}: labels are written as .csv or .parquet, not {suffix!r}")
+    fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        if suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            pq.write_table(table, fresh)
+        else:
+            from pyarrow import csv
+
+            csv.write_csv(_flat(table), fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)  # gone already, where all went well
 
 
 def from_records(records: Iterable[dict[str, Any]]) -> pa.Table:

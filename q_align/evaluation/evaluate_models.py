@@ -27,6 +27,7 @@ from q_align.metrics import compute_metrics
 from q_align.metrics.correlation import finite_pairs, rmse
 from q_align.models.card import ModelCard
 from q_align.score.scale import LEVEL, Scale, find_scale, range_scale
+from q_align.score.write_lock import locked_output
 
 
 def evaluate_models(
@@ -51,73 +52,72 @@ def evaluate_models(
         One result per pair, model by model.
 
     Raises:
-        ConfigError: when arguments contradict each other, or `output` holds the results of something else.
+        ConfigError: when arguments contradict each other, or `output` holds other results or is being written.
         LabelError, MediaError: when labels or all items of a set are missing; before anything is scored.
     """
     settings = settings or EvaluationSettings()
     if settings.scale not in (None, LEVEL) and not str(settings.scale).startswith("mos:"):
-        raise ConfigError(
-            f"--scale {settings.scale}: an evaluation takes mos:SOURCE, or level to leave the MOS units out"
-        )
+        raise ConfigError(f"--scale {settings.scale}: evaluate takes mos:SOURCE, or level to leave the MOS units out")
     named = dict(models) if isinstance(models, Mapping) else dict(zip(_model_names(models), models, strict=True))
-    # cards and labels are opened before the first model loads: mistakes show at once
-    cards = {name: _card_of(model, settings) for name, model in named.items()}
-    tests = [open_test_set(entry, root, settings, cards) for entry, root in zip(data, _roots(data, media_roots))]
-    set_names = distinct_names([test.labels.source for test in tests])
-    folders = _folders(named, tests, set_names, output)
-    truths = [ground_truth(test, cards, settings) for test in tests]
-    scales = {
-        name: [_scale(card, test, truth, settings) for test, truth in zip(tests, truths)]
-        for name, card in cards.items()
-    }
-    results = []
-    for name, model in named.items():
-        began = time.perf_counter()
-        scorer = _on_levels(model) if _is_scorer(model) else _load(model, settings)
-        scheme = scorer.card.levels
-        sets = [on_levels(test.labels, truth, scheme) for test, truth in zip(tests, truths)]
-        scores, timing = score_sets(scorer, sets, open_cache(model, scorer, settings))
-        timing["load_s"] = time.perf_counter() - began - timing["score_s"]
-        about = {
-            "model": _text(model, name),
-            "model_name": name,
-            "trained_on": [entry.get("source") for entry in scorer.card.trained_on],
-            "levels_scheme": {"words": scheme.words, "values": scheme.values},
-            "environment": environment(scorer),
-            "settings": _settings(scorer, settings),
-            "timing": timing,
+    with locked_output(output):
+        # cards and labels are opened before the first model loads: mistakes show at once
+        cards = {name: _card_of(model, settings) for name, model in named.items()}
+        tests = [open_test_set(entry, root, settings, cards) for entry, root in zip(data, _roots(data, media_roots))]
+        set_names = distinct_names([test.labels.source for test in tests])
+        folders = _folders(named, tests, set_names, output)
+        truths = [ground_truth(test, cards, settings) for test in tests]
+        scales = {
+            name: [_scale(card, test, truth, settings) for test, truth in zip(tests, truths)]
+            for name, card in cards.items()
         }
-        for i, (test, truth, labels, rows) in enumerate(zip(tests, truths, sets, scores)):
-            table = make_scores_table(labels, rows, scales[name][i])
-            metrics = compute_metrics(
-                **metric_inputs(table, scheme),
-                target=level_targets(labels, scheme),
-                scheme=scheme,
-                resamples=settings.resamples,
-                seed=settings.seed,
-            )
-            shown = set_names[i] if len(named) == 1 else f"{name} on {set_names[i]}"
-            result = Evaluation(shown, name, set_names[i], metrics, table, scheme)
-            metrics |= about | _about_data(test, truth, result, settings)
-            metrics |= _in_mos_units(result, scales[name][i], settings)
-            metrics["training_rows"] = training_rows(test, scorer.card, settings)
-            metrics["questions"] = len({request.question for request in requests_of(labels)} - {None})
-            metrics["errors"] = [row["error"] for row in rows if row.get("error")][:20]
-            if metrics["training_rows"]:
-                log.warning(
-                    "%s: %s was trained on this data set; %d of %d rows are not a test of it",
-                    labels.source,
-                    name,
-                    metrics["training_rows"],
-                    len(labels),
+        results = []
+        for name, model in named.items():
+            began = time.perf_counter()
+            scorer = _on_levels(model) if _is_scorer(model) else _load(model, settings)
+            scheme = scorer.card.levels
+            sets = [on_levels(test.labels, truth, scheme) for test, truth in zip(tests, truths)]
+            scores, timing = score_sets(scorer, sets, open_cache(model, scorer, settings))
+            timing["load_s"] = time.perf_counter() - began - timing["score_s"]
+            about = {
+                "model": _text(model, name),
+                "model_name": name,
+                "trained_on": [entry.get("source") for entry in scorer.card.trained_on],
+                "levels_scheme": {"words": scheme.words, "values": scheme.values},
+                "environment": environment(scorer),
+                "settings": _settings(scorer, settings),
+                "timing": timing,
+            }
+            for i, (test, truth, labels, rows) in enumerate(zip(tests, truths, sets, scores)):
+                table = make_scores_table(labels, rows, scales[name][i])
+                metrics = compute_metrics(
+                    **metric_inputs(table, scheme),
+                    target=level_targets(labels, scheme),
+                    scheme=scheme,
+                    resamples=settings.resamples,
+                    seed=settings.seed,
                 )
-            if folders:
-                result.save(folders[name, set_names[i]])
-            results.append(result)
-        del scorer  # its memory is the next model's
-    if output is not None and len(results) > 1:
-        write_matrix([result.metrics for result in results], Path(output))
-    return results
+                shown = set_names[i] if len(named) == 1 else f"{name} on {set_names[i]}"
+                result = Evaluation(shown, name, set_names[i], metrics, table, scheme)
+                metrics |= about | _about_data(test, truth, result, settings)
+                metrics |= _in_mos_units(result, scales[name][i], settings)
+                metrics["training_rows"] = training_rows(test, scorer.card, settings)
+                metrics["questions"] = len({request.question for request in requests_of(labels)} - {None})
+                metrics["errors"] = [row["error"] for row in rows if row.get("error")][:20]
+                if metrics["training_rows"]:
+                    log.warning(
+                        "%s: %s was trained on this data set; %d of %d rows are not a test of it",
+                        labels.source,
+                        name,
+                        metrics["training_rows"],
+                        len(labels),
+                    )
+                if folders:
+                    result.save(folders[name, set_names[i]])
+                results.append(result)
+            del scorer  # its memory is the next model's
+        if output is not None and len(results) > 1:
+            write_matrix([result.metrics for result in results], Path(output))
+        return results
 
 
 def _scale(card: ModelCard, test: TestSet, truth: GroundTruth, settings: EvaluationSettings) -> Scale | None:

@@ -19,15 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from q_align.log import log
+from q_align.score.model_digest import model_parts
 
 PART = 5000  # scores per file
-_FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".pt")
-_NOT = (
-    "log_history.json",
-    "trainer_state.json",
-    "metrics.json",
-    "matrix.json",
-)  # written beside a model, no part of it
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -50,9 +44,7 @@ def model_fingerprint(folders: list[Path]) -> str:
     """SHA-256 over names and contents of the model files in these folders (an adapter and its base)."""
     digest = hashlib.sha256()
     for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.suffix not in _FILES or path.name.startswith(_NOT) or not path.is_file():
-                continue
+        for path in model_parts(folder):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as file:
                 while block := file.read(1 << 22):

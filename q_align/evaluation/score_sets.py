@@ -75,15 +75,12 @@ def score_sets(
 
 def open_cache(model: Any, scorer: Scorer, settings: EvaluationSettings) -> ScoreCache:
     """The cache for one model; without a folder where caching is off, or the model is not the files of a folder."""
-    from q_align.models.backbone import locate
+    from q_align.score.model_digest import model_folders
 
     if settings.cache is False or not isinstance(model, (str, Path)):
         return ScoreCache(None, "", {})
-    folders = [locate(model)]
-    if scorer.card.base and (folders[0] / "adapter_config.json").is_file():
-        folders.append(locate(scorer.card.base))
     folder = Path(str(settings.cache)) if settings.cache not in (None, True) else score_cache_folder()
-    return ScoreCache(folder, model_fingerprint(folders), score_settings(scorer, settings))
+    return ScoreCache(folder, model_fingerprint(model_folders(model, scorer.card)), score_settings(scorer, settings))
 
 
 def score_settings(scorer: Any, settings: EvaluationSettings) -> dict[str, Any]:

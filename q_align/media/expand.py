@@ -30,6 +30,7 @@ IMAGE_SUFFIXES = frozenset(
 MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 WITH_COLUMNS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TABLES = (*WITH_COLUMNS, ".txt", ".lst")
+LONGEST_CELL = 1 << 30  # characters of a CSV cell; Python's own limit is 131072
 COLUMNS = ("media", "path", "image", "video", "file", "file_name", "filename", "url", "bytes")
 
 
@@ -133,8 +134,12 @@ def _unlisted(errors: list[OSError]) -> Iterator[Item]:
 
 
 def clean(text: str) -> str:
-    """A file name as text that every table can hold: undecodable bytes become escapes."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as text that every table can hold: undecodable bytes and halves of surrogate pairs become escapes."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a pair, as JSON can hold
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def tar_members(path: Path) -> Iterator[Item]:
@@ -196,6 +201,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         import csv
 
         with path.open(encoding="utf-8-sig", newline="") as lines:
+            csv.field_size_limit(LONGEST_CELL)
             try:
                 yield from csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
             except (csv.Error, UnicodeDecodeError) as error:

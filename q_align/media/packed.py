@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from q_align.errors import MediaError
 
 BLOCK = tarfile.BLOCKSIZE
-NAMED = re.compile(r"(?P<shard>.+\.tar)@(?P<offset>\d{1,15})\+(?P<size>\d{1,15})/(?P<name>.+)", re.DOTALL)
+MARK = re.compile(r"(?<=.\.tar)@(\d{1,15})\+(\d{1,15})/(?=.)", re.DOTALL)
 
 
 class PackedPlace(NamedTuple):
@@ -29,8 +29,13 @@ class PackedPlace(NamedTuple):
 
 def place_of(media: Any) -> PackedPlace | None:
     """Where the bytes of a packed file are; None for anything else."""
-    found = NAMED.fullmatch(os.fspath(media)) if isinstance(media, (str, os.PathLike)) else None
-    return PackedPlace(Path(found["shard"]), int(found["offset"]), int(found["size"])) if found else None
+    if not isinstance(media, (str, os.PathLike)):
+        return None
+    text = os.fspath(media)
+    found = [PackedPlace(Path(text[: at.start()]), int(at[1]), int(at[2])) for at in MARK.finditer(text)]
+    if len(found) > 1:  # names of folders and of members may look like places
+        return next((place for place in found if place.shard.is_file()), found[0])
+    return found[0] if found else None
 
 
 def file_of(media: str | os.PathLike[str]) -> Path:

@@ -10,18 +10,20 @@ import numpy as np
 from PIL import Image
 
 from q_align.errors import require
-from q_align.media.source import Source
+from q_align.media.source import Source, decoder_input
 from q_align.media.video import Reader
 
 # Nearer than this, decoding on is cheaper than seeking to a key frame.
 NEAR_SECONDS = 2.0
+# A playlist inside the file opens no connection, and "%d" in its name is no pattern of file names.
+ONLY_THIS_FILE = {"protocol_whitelist": "file", "pattern_type": "none"}
 
 
 @contextmanager
 def open_video(source: Source) -> Iterator[Reader]:
     """Opens a video; frames are numbered in the order in which they are shown."""
     av = require("av", extra="video")
-    with av.open(str(source) if not hasattr(source, "read") else source) as container:
+    with av.open(decoder_input(source), options=ONLY_THIS_FILE) as container:
         if not container.streams.video:
             raise ValueError("no video stream in it")
         stream = container.streams.video[0]

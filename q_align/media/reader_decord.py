@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from q_align.errors import require
-from q_align.media.source import Source
+from q_align.media.reader_av import ONLY_THIS_FILE
+from q_align.media.source import Source, decoder_input
 from q_align.media.video import Reader
 
 
@@ -21,7 +21,7 @@ def open_video(source: Source) -> Iterator[Reader]:
     size = _probe(source) if find_spec("av") is not None else None
     decord = require("decord", extra="video")
     decord.logging.set_level(decord.logging.QUIET)  # the reason reaches the caller as an exception
-    video = decord.VideoReader(str(source) if isinstance(source, Path) else source, num_threads=1)
+    video = decord.VideoReader(decoder_input(source), num_threads=1)
     count = len(video)
     if count == 0:
         raise ValueError("no frames")
@@ -40,7 +40,7 @@ def _probe(source: Source) -> tuple[int, int] | None:
     """Width and height before anything is decoded, None without a video stream; raises FFmpeg's own reason
     for what is no video, where decord prints a line whatever its log level."""
     av = require("av", extra="video")
-    with av.open(source if hasattr(source, "read") else str(source)) as container:
+    with av.open(decoder_input(source), options=ONLY_THIS_FILE) as container:
         streams = container.streams.video
         size = (streams[0].width, streams[0].height) if streams else None
     if hasattr(source, "seek"):

@@ -69,6 +69,11 @@ def open_source(media: Any, limits: Limits = LIMITS) -> Source:
     return io.BytesIO(data)
 
 
+def decoder_input(source: Source) -> str | io.BytesIO:
+    """What FFmpeg gets: bytes, or an absolute path, whose start it cannot take for a protocol ("http:", "pipe:")."""
+    return str(source.absolute()) if isinstance(source, Path) else source
+
+
 def read_once(media: Any, limits: Limits = LIMITS) -> Any:
     """Bytes in place of what can be read only once (addresses, file objects); anything else as it is.
 

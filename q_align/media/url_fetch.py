@@ -8,7 +8,6 @@ proxies, no cookies, no credentials.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import ssl
 import threading
@@ -19,12 +18,11 @@ from urllib.parse import urljoin, urlsplit
 
 from q_align.errors import MediaError
 from q_align.media.limits import Limits
+from q_align.media.public_address import is_public
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 PIECE = 1 << 16
-# IPv6 addresses whose last 32 bits are an IPv4 address: NAT64 (RFC 6052), and the compatible ones of old.
-EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 def download_media(url: str, limits: Limits) -> bytes:
@@ -64,8 +62,7 @@ def public_address(host: str, port: int, seconds: float) -> str:
     """
     addresses = _resolve(host, port, seconds)
     for text in addresses:
-        address = ipaddress.ip_address(text.split("%")[0])
-        if not (address.is_global and _inner(address).is_global) or address.is_multicast:
+        if not is_public(text):
             raise MediaError(f"{host} is at {text}, which is not a public address")
     return addresses[0]
 
@@ -83,15 +80,6 @@ def _resolve(host: str, port: int, seconds: float) -> list[str]:
 
     threading.Thread(target=look_up, daemon=True).start()  # no pool: those are waited for at the end of the process
     return found.result(seconds)
-
-
-def _inner(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 address leads to through a translator or a tunnel; else the address itself."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if any(address in network for network in EMBEDDING):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _get(url: str, deadline: float, limits: Limits) -> bytes | str:

@@ -26,9 +26,9 @@ TAGS = {
 }
 # Licences by the identifiers of the hub; any other one is "other" there.
 LICENCES = {
+    "llama 2": "llama2",  # first: cards name the licence of the authors' programs, too
     "apache-2.0": "apache-2.0",
     "mit": "mit",
-    "llama 2": "llama2",
     "cc-by-4.0": "cc-by-4.0",
     "cc-by-nc-4.0": "cc-by-nc-4.0",
 }
@@ -80,7 +80,10 @@ def front_matter(card: ModelCard) -> dict[str, Any]:
     """The metadata that the hub reads."""
     tasks = [task for task in card.tasks if task in TAGS]
     licence = str(card.about.get("licence", ""))
-    known = next((code for text, code in LICENCES.items() if text in licence.lower()), "other" if licence else None)
+    known = next(
+        (code for text, code in LICENCES.items() if re.search(rf"\b{re.escape(text)}\b", licence.lower())),
+        "other" if licence else None,
+    )
     base = base_id(card.base)
     record = {
         "library_name": "q_align",
@@ -210,7 +213,7 @@ def _calibration(card: ModelCard) -> str:
     if not card.calibration:
         return ""
     lines = [
-        f'- `scale="mos:{source}"`: a {record.get("kind")} fit on split {record.get("split", "unknown")}'
+        f'- `scale="mos:{source}"`: {record.get("kind")}, fitted on split {record.get("split", "unknown")}'
         for source, record in card.calibration.items()
     ]
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -129,8 +130,16 @@ def likelihood(logp: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expectation(probs: Tensor, values: Sequence[float]) -> Tensor:
-    """(..., K) probabilities -> (...) expected value; no tensor of values, for the same reason as in `columns`."""
-    return torch.stack([probs[..., k] * value for k, value in enumerate(values)]).sum(0)
+    """(..., K) probabilities -> (...) expected value, in float32 whatever the autocast."""
+    with torch.autocast(probs.device.type, enabled=False):
+        return probs.float() @ _values_on(tuple(values), probs.device)
+
+
+@lru_cache(maxsize=16)
+def _values_on(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Copied to a device once: each copy would wait for all that the device still has to do."""
+    with torch.inference_mode(False):  # scoring may come first, and training use it later
+        return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def columns(logp: Tensor, ids: Sequence[int]) -> Tensor:

@@ -202,6 +202,8 @@ def _template(paths: bool) -> Any:
     loader = PackageLoader("q_align.report", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["path"] = (lambda text: text) if paths else lambda text: hide_folders(str(text))
+    # a foreign result may hold any text: "javascript:" as a link would run
+    environment.tests["web_address"] = lambda text: str(text).lower().startswith(("http://", "https://"))
     environment.filters["range"] = mos_range_text
     return environment.get_template("page.html")
 

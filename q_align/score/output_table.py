@@ -5,19 +5,18 @@ A row is either wholly in a table or not at all, whenever the process dies.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from q_align.errors import ConfigError
-from q_align.score.text_tables import CsvTable, JsonlTable, read_text
+from q_align.score.text_tables import CsvTable, JsonlTable, drop_text_errors, read_text
+from q_align.score.write_lock import OutputLock, lock_output
 
 COLUMNS = ("id", "value", "level", "probs", "std", "mass", "error", "task", "warning")
 # frames: with --per-frame; question: where items have their own; scale: where it is not the level scale
 OPTIONAL = ("frames", "question", "scale")
-RUN_NOTE = "_run.json"  # the settings that a table's rows were made with
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
@@ -46,29 +45,29 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
         yield from read_text(path)
 
 
-def drop_failed_rows(path: str | Path) -> int:
-    """Removes the rows that have an error, so that a resumed run scores these items again; returns how many."""
+def drop_failed_rows(path: str | Path, lock: OutputLock | None = None) -> int:
+    """Removes the rows that have an error, so that a resumed run scores these items again; returns how many.
+
+    Args:
+        path: of the table.
+        lock: on it, where the caller has taken it.
+
+    Raises:
+        ConfigError: when another process is writing there.
+    """
     from q_align.score.shards import drop_errors
 
-    path = Path(path)
-    if path.is_dir() or path.suffix.lower() == ".parquet":
-        return drop_errors(path)
-    if not path.exists():
-        return 0
-    open_table(path, resume=True, columns=None).close()  # cuts off a half-written row
-    rows = list(read_text(path))
-    good = [row for row in rows if not row.get("error")]
-    if len(good) == len(rows):
-        return 0
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    temporary.unlink(missing_ok=True)
-    table = open_table(temporary, columns=list(rows[0]))
-    for row in good:
-        table.write(row)
-    table.close()
-    temporary.replace(path)
-    temporary.with_name(f".{temporary.name}.lock").unlink(missing_ok=True)
-    return len(rows) - len(good)
+    held = lock or lock_output(path, folder=is_folder(path))
+    try:
+        if not held.alone:
+            raise ConfigError(f"{path}: another process is writing there; --retry waits for its end")
+        path = Path(path)
+        if path.is_dir() or path.suffix.lower() == ".parquet":
+            return drop_errors(path)
+        return drop_text_errors(path) if path.exists() else 0
+    finally:
+        if lock is None:
+            held.release()
 
 
 def check_free(path: str | Path, *, resume: bool) -> None:
@@ -84,41 +83,12 @@ def check_free(path: str | Path, *, resume: bool) -> None:
             media = next((entry.name for entry in entries if Path(entry.name).suffix.lower() in MEDIA_SUFFIXES), None)
         if media:
             raise ConfigError(f"{path} is a folder of images or videos ({media}); name another --output")
-    if _has_rows(Path(path)) and not resume:
+    if has_rows(Path(path)) and not resume:
         raise ConfigError(f"{path} already contains scores; continue with --resume, or name another --output")
 
 
-def check_run_note(path: str | Path, settings: dict[str, Any]) -> None:
-    """Compares the settings of this run with those that a table's rows were made with; a new table gets the note.
-
-    A folder holds it as _run.json; beside a file it is hidden.
-
-    Args:
-        path: of the table, also one that does not exist yet.
-        settings: that change a score.
-
-    Raises:
-        ConfigError: when an earlier run used other settings.
-    """
-    folder = is_folder(path)
-    path = Path(path)
-    note = path / RUN_NOTE if folder else path.with_name(f".{path.name}{RUN_NOTE}")
-    if _has_rows(path):
-        before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else settings
-        for name, value in settings.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"{path} was scored with {name} {before.get(name)!r}, not {value!r}; resume with the same setting, "
-                    "or name another --output"
-                )
-        return
-    note.parent.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name(f".{RUN_NOTE}.{os.getpid()}")  # several processes may begin at once
-    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(note)
-
-
-def _has_rows(path: Path) -> bool:
+def has_rows(path: Path) -> bool:
+    """Whether a table, finished or not, has rows."""
     from q_align.score.shards import list_shards, parts_folder
 
     if path.is_dir():
@@ -132,6 +102,7 @@ def open_table(
     resume: bool = False,
     columns: Sequence[str] | None = COLUMNS,
     levels: Sequence[str] = (),
+    lock: OutputLock | None = None,
     **shards: Any,
 ) -> ScoreTable:
     """Opens a table by its suffix; no suffix, or an existing folder, means a folder of Parquet shards.
@@ -141,6 +112,7 @@ def open_table(
         resume: keep the rows that are there, and append.
         columns: to write; None: those of the file that is there.
         levels: level words; in CSV each gets a column of its own (p_excellent) in place of `probs`.
+        lock: on the table, where the caller has taken it; `close` of the table releases it.
         shards: `shard_rows`, `shard_seconds`, `prefix` of a folder (see `q_align.score.shards.Shards`).
 
     Raises:
@@ -154,13 +126,13 @@ def open_table(
     suffix = path.suffix.lower()
     path.parent.mkdir(parents=True, exist_ok=True)
     if folder:
-        return Shards(path, columns or COLUMNS, **shards)
+        return Shards(path, columns or COLUMNS, lock=lock, **shards)
     if suffix == ".jsonl":
-        return JsonlTable(path, columns or COLUMNS)
+        return JsonlTable(path, columns or COLUMNS, lock)
     if suffix == ".csv":
-        return CsvTable(path, columns, levels)
+        return CsvTable(path, columns, levels, lock)
     if suffix == ".parquet":
-        return ParquetTable(path, columns or COLUMNS, **shards)
+        return ParquetTable(path, columns or COLUMNS, lock=lock, **shards)
     raise ConfigError(f"{path}: cannot write {suffix}; --output takes {', '.join(FORMATS)} or a folder")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from q_align.score.digest_set import DigestSet
@@ -53,13 +56,28 @@ class ScoringSummary:
 
 
 class ResumeState:
-    """What has a row already, and which items this run has seen; 16 bytes each."""
+    """What has a row already, and which items this run has seen; 16 bytes a row, 48 an item."""
 
     def __init__(self) -> None:
-        self.rows, self.seen = DigestSet(), DigestSet()
+        self.rows, self.seen, self.owners = DigestSet(), DigestSet(), DigestSet()
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         self.rows.add(_key(row["id"], row.get("task"), row.get("question")))
+
+    def owns_id(self, item: Item) -> bool:
+        """Whether an item is the file that came first under its id; two lists may have one name for two files."""
+        media = item.media
+        if isinstance(media, (str, Path)):
+            place = os.path.abspath(media)  # noqa: PTH100 (links stay apart)
+        elif isinstance(media, bytes):
+            place = f"{len(media)} {zlib.crc32(media[-4096:])}"
+        else:
+            return True
+        owner = f"{item.id}\0{place}"
+        if self.owners.add(item.id):
+            self.owners.add(owner)
+            return True
+        return owner in self.owners
 
     def remaining_tasks(self, item: Item, tasks: Sequence[str], summary: ScoringSummary) -> tuple[str, ...]:
         """The tasks that an item has no row for; none where it comes a second time, which the summary counts.

@@ -7,29 +7,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from q_align.errors import ConfigError
+from q_align.log import log
 from q_align.media import LIMITS, Limits
-from q_align.media.expand import expand, has_questions
+from q_align.media.expand import clean, expand
 from q_align.score.output_table import (
-    COLUMNS,
     ScoreTable,
     check_free,
-    check_run_note,
     drop_failed_rows,
     open_table,
     read_rows,
 )
 from q_align.score.resume import AUTO_TASK, ResumeState, ScoringSummary, count_rows
-from q_align.score.scale import find_scale
+from q_align.score.run_note import check_run_note, lock_table
+from q_align.score.run_settings import all_columns, run_settings, sampled_as
+from q_align.score.scale import LEVEL, find_scale
 from q_align.score.scorer import Scorer
-from q_align.types import Item, MediaSpec, Score
-
-LEVEL_SCALE = "level"
+from q_align.score.write_lock import OutputLock
+from q_align.types import Item, Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class ScoringJob:
     output: str | Path | None = None
     model: str = "nano"
     tasks: tuple[str, ...] = (AUTO_TASK,)
-    scale: str = LEVEL_SCALE
+    scale: str = LEVEL
     columns: tuple[str, ...] | None = None
     per_frame: bool = False
     resume: bool = False
@@ -95,22 +96,47 @@ def score_table(
     """
     part, parts = job.part
     job = replace(job, resume=job.resume or parts > 1)
-    if job.output:
-        check_free(job.output, resume=job.resume)
+    if not job.output:
+        if table is None:
+            raise ConfigError("nowhere to write the scores: name an output, or give a table")
+        return _score_into(job, lambda scorer: table, on_score, on_resume)
+    check_free(job.output, resume=job.resume)
+    lock = lock_table(job.output, part=part, parts=parts)  # before the note and the rows are looked at
+    try:
+        check_free(job.output, resume=job.resume)  # another run may have ended just now
+        return _score_into(job, lambda scorer: _open_output(job, scorer, lock), on_score, on_resume)
+    finally:
+        lock.release()
+
+
+def _open_output(job: ScoringJob, scorer: Scorer, lock: OutputLock) -> ScoreTable:
+    assert job.output is not None
+    part, parts = job.part
+    check_run_note(job.output, run_settings(job, scorer))
+    if job.retry and parts == 1:  # of several processes, the one that starts them has done it
+        drop_failed_rows(job.output, lock)
+    prefix = {"prefix": f"part{part}"} if parts > 1 else {}
+    return open_table(
+        job.output,
+        resume=job.resume,
+        columns=job.columns or all_columns(job),
+        levels=scorer.card.levels.words,
+        lock=lock,
+        **{**job.shards, **prefix},
+    )
+
+
+def _score_into(
+    job: ScoringJob,
+    open_output: Callable[[Scorer], ScoreTable],
+    on_score: Callable[[Score], None] | None,
+    on_resume: Callable[[int], None] | None,
+) -> ScoringSummary:
     scorer = Scorer.from_pretrained(job.model, limits=job.limits, **job.loading)
     scorer.spec = sampled_as(scorer.spec, job.sampling)
-    card = scorer.card
-    scale = find_scale(job.scale, card)
-    if job.output:
-        check_run_note(job.output, run_settings(job.model, job.tasks, job.scale, scorer, job.loading))
-        if job.retry and parts == 1:  # of several processes, the one that starts them has done it
-            drop_failed_rows(job.output)
-        prefix = {"prefix": f"part{part}"} if parts > 1 else {}
-        columns = job.columns or all_columns(job)
-        options = {**job.shards, **prefix}
-        table = open_table(job.output, resume=job.resume, columns=columns, levels=card.levels.words, **options)
-    if table is None:
-        raise ConfigError("nowhere to write the scores: name an output, or give a table")
+    scale = find_scale(job.scale, scorer.card)
+    table = open_output(scorer)
+    part, parts = job.part
 
     def as_row(score: Score) -> dict[str, Any]:
         row = score.row()
@@ -182,40 +208,6 @@ def score_items(
     return summary
 
 
-def sampled_as(spec: MediaSpec, sampling: Mapping[str, Any]) -> MediaSpec:
-    """A model's `MediaSpec` with other values of some fields.
-
-    Raises:
-        ConfigError: for invalid values.
-    """
-    from q_align.score.pooling import check_pooling
-
-    try:
-        spec = replace(spec, **sampling)
-    except ValueError as error:
-        raise ConfigError(f"{error} (--fps, --max-frames, --clip)") from error
-    check_pooling(spec.pool)
-    return spec
-
-
-def run_settings(
-    model: str, tasks: Sequence[str], scale: str, scorer: Scorer, loading: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What is noted beside a table: the settings that change a score, with the dtype that was chosen."""
-    precision = {"dtype": str(scorer.dtype).removeprefix("torch."), "quantize": loading.get("quantize")}
-    return {"model": model, "task": ",".join(tasks), "scale": scale, **precision, "media": asdict(scorer.spec)}
-
-
-def all_columns(job: ScoringJob) -> tuple[str, ...]:
-    """The columns of a job's table."""
-    optional = {
-        "frames": job.per_frame,
-        "question": has_questions(job.media),
-        "scale": job.scale != LEVEL_SCALE,
-    }
-    return (*COLUMNS, *(name for name, wanted in optional.items() if wanted))
-
-
 class TableRows:
     """The rows of a table on disk, as often as they are iterated over."""
 
@@ -234,6 +226,8 @@ def _remaining(
     under_way: deque[tuple[Item, int]],
 ) -> Iterator[Item]:
     for item in items:
+        if not state.owns_id(item):
+            item = _renamed(item)
         missing = state.remaining_tasks(item, tasks, summary)
         if item.task or len(missing) == len(tasks):
             if missing:
@@ -243,6 +237,14 @@ def _remaining(
             for task in missing:
                 under_way.append((item, 1))
                 yield item._replace(task=task)
+
+
+def _renamed(item: Item) -> Item:
+    """An item under its path (or its digest), since another file has its id."""
+    media = item.media
+    name = f"{item.id}#{sha256(media).hexdigest()[:16]}" if isinstance(media, bytes) else clean(str(media))
+    log.warning("%s: an id of two files; the second one's row has the id %s", item.id, name)
+    return item._replace(id=name)
 
 
 def _check_question(table: ScoreTable) -> None:

@@ -1,7 +1,7 @@
 """Scores as Parquet: a folder of shards, each written atomically, and a single file that is joined from such shards.
 
 A shard is written under a temporary name, flushed to the disk and renamed: after `kill -9` at any moment the folder
-holds whole shards only. One process writes at a time; a lock that ends with its process sees to it.
+holds whole shards only. One run writes at a time; a lock that ends with its processes sees to it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from q_align.score.output_table import COLUMNS
-from q_align.score.write_lock import lock_output
+from q_align.score.write_lock import OutputLock, lock_output
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +46,7 @@ class Shards:
         shard_rows: rows per shard.
         shard_seconds: a shard is closed after this many seconds, which bounds what dies with the process.
         prefix: of the shards' names, one per writing process.
+        lock: on the folder, where the caller has taken it; `close` releases it.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class Shards:
         shard_rows: int = 10_000,
         shard_seconds: float = 60.0,
         prefix: str = "part",
+        lock: OutputLock | None = None,
     ) -> None:
         self.folder, self.prefix = folder, prefix
         self.shard_rows, self.shard_seconds = shard_rows, shard_seconds
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = lock_output(folder, part=prefix)
+        self.lock = lock or lock_output(folder, folder=True)
         for left in folder.glob(f".{prefix}-*.tmp"):
             left.unlink()  # the shard that a dead process was writing
         self.columns = columns
@@ -98,10 +100,13 @@ class Shards:
 class ParquetTable(Shards):
     """A single Parquet file: shards in a hidden folder beside it until the end, then joined and renamed."""
 
-    def __init__(self, path: Path, columns: Sequence[str] = COLUMNS, **shards: Any) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str] = COLUMNS, *, lock: OutputLock | None = None, **shards: Any
+    ) -> None:
         self.path = path
+        lock = lock or lock_output(path)
         finish_rename(path)
-        super().__init__(parts_folder(path), columns, **shards)
+        super().__init__(parts_folder(path), columns, lock=lock, **shards)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         return read_shards(self.folder, ([self.path] if self.path.exists() else []) + list_shards(self.folder))
@@ -114,10 +119,10 @@ class ParquetTable(Shards):
                 for batch in pq.ParquetFile(part).iter_batches(8192):
                     writer.write_batch(_fit(batch, self.schema))
         _sync(whole)
-        self.lock.release()
         # from here on the shards are spent: a run that finds the folder under this name only finishes the rename
         self.folder.replace(spent)
         finish_rename(self.path)
+        self.lock.release()
 
 
 def finish_rename(path: Path) -> None:

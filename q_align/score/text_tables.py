@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from q_align.errors import ConfigError
-from q_align.score.write_lock import lock_output
+from q_align.media.expand import LONGEST_CELL
+from q_align.score.write_lock import OutputLock, lock_output
 
 
 class JsonlTable:
     """One JSON object a line."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], lock: OutputLock | None = None) -> None:
         self.path, self.columns = path, columns
-        self.lock = lock_output(path)
+        self.lock = lock or lock_output(path)
         self.file = path.open("a", encoding="utf-8")
         _cut_tail(path)
 
@@ -43,15 +44,22 @@ class CsvTable:
         path: of the file.
         columns: to write; None: those of the file that is there.
         levels: level words: `probs` becomes a column for each (p_excellent ...); without them it is a JSON list.
+        lock: on the file, where the caller has taken it; `close` releases it.
 
     Raises:
         ConfigError: when the file that is there has other columns.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None, levels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str] | None,
+        levels: Sequence[str] = (),
+        lock: OutputLock | None = None,
+    ) -> None:
         self.path = path
         self.probs = [f"p_{word}" for word in levels]
-        self.lock = lock_output(path)
+        self.lock = lock or lock_output(path)
         self.file = path.open("a", encoding="utf-8", newline="")
         _cut_csv_tail(path)
         there = _header(path)
@@ -97,11 +105,40 @@ def read_text(path: Path) -> Iterator[dict[str, Any]]:
         if path.suffix.lower() == ".jsonl":
             yield from (json.loads(line) for line in lines if line.strip())
         else:
+            csv.field_size_limit(LONGEST_CELL)
             for row in csv.DictReader(lines):
                 yield {name: value if value != "" else None for name, value in row.items()}
 
 
+def drop_text_errors(path: Path) -> int:
+    """Rewrites a .jsonl or .csv without the rows that have an error; returns how many there were."""
+    text = path.suffix.lower() == ".jsonl"
+    (_cut_tail if text else _cut_csv_tail)(path)
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    dropped = 0
+    with path.open(encoding="utf-8", newline="") as lines, temporary.open("w", encoding="utf-8", newline="") as good:
+        if text:
+            for line in lines:
+                failed = bool(line.strip()) and bool(json.loads(line).get("error"))
+                dropped += failed
+                good.write("" if failed else line)
+        else:
+            rows, writer = csv.reader(lines), csv.writer(good)
+            head = next(rows, [])
+            at = head.index("error") if "error" in head else None
+            writer.writerows([head] if head else [])
+            for row in rows:
+                failed = at is not None and bool(row[at])
+                dropped += failed
+                writer.writerows([] if failed else [row])
+        good.flush()
+        os.fsync(good.fileno())
+    temporary.replace(path) if dropped else temporary.unlink()
+    return dropped
+
+
 def _header(path: Path) -> list[str]:
+    csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8", newline="") as lines:
         return next(csv.reader(lines), [])
 

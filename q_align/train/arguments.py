@@ -68,6 +68,9 @@ def training_arguments(config: RunConfig, folder: Path, *, items: int, evaluate:
         dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="steps" if evaluate else "no",
         eval_steps=every if evaluate else None,
+        # for callbacks of transformers, which read state.best_metric
+        metric_for_best_model="srcc" if evaluate else None,
+        greater_is_better=True,
         # checkpoints are pruned, and the best one found, by `q_align.train.checkpoints`
         save_strategy="steps",
         save_steps=every,

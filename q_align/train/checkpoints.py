@@ -21,7 +21,10 @@ PARTIAL = ".partial"
 STATE = "trainer_state.json"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch's and safetensors' writers raise their own exceptions; only the text tells
-DISK_FULL_TEXTS = ("No space left", "os error 28", "File too large", "os error 27", "quota exceeded", "os error 122")
+DISK_FULL_TEXTS = (
+    *("no space left", "os error 28", "file too large", "os error 27", "quota exceeded", "os error 122"),
+    *("unexpected pos", "pytorchstreamwriter failed", "not enough space", "disk full", "disk is full"),
+)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -98,10 +101,19 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error of any library means that the disk, the quota or the largest file size is exhausted."""
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return True
-    texts = [str(error), str(error.__cause__ or ""), str(error.__context__ or "")]
-    return any(part in text for part in DISK_FULL_TEXTS for text in texts)
+    seen: list[BaseException] = []
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is None or one in seen:
+            continue
+        if isinstance(one, OSError) and one.errno in DISK_FULL:
+            return True
+        if any(part in str(one).lower() for part in DISK_FULL_TEXTS):
+            return True
+        seen.append(one)
+        left += [one.__cause__, one.__context__]
+    return False
 
 
 def disk_full_error(folder: Path, step: int) -> TrainingError:

@@ -98,7 +98,7 @@ def _named_files(sets: Sequence[GivenSet]) -> dict[str, Any]:
 
 def _configurations(config: Any) -> tuple[list[str | Path], dict[str, Any]]:
     """Files, and the sections of mappings."""
-    given = [config] if isinstance(config, (str, os.PathLike, Mapping)) else list(config or ())
+    given = list(config) if isinstance(config, (list, tuple)) else [] if config is None else [config]
     files: list[str | Path] = []
     sections: dict[str, Any] = {}
     for one in given:

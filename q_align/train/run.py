@@ -33,8 +33,9 @@ from q_align.train.datasets import frame_reader, open_sets, with_opened
 from q_align.train.distributed import close_process_group
 from q_align.train.inheritance import inherit
 from q_align.train.quiet import quiet_libraries
-from q_align.train.run_dir import CHECKPOINTS, prepare_run_dir, record_start
+from q_align.train.run_dir import CHECKPOINTS, lock_run_dir, prepare_run_dir, record_start
 from q_align.train.run_result import RunResult, TerminatedError, publish_best, read_result, report_broken, write_history
+from q_align.train.safe_resume import tensors_only
 from q_align.train.sharding import check_world, make_contiguous, save_under_loaded_names
 from q_align.train.trained_card import trained_card
 
@@ -57,7 +58,12 @@ def run(config: RunConfig, *, data: Sequence[Labels] = (), callbacks: Sequence[A
     """
     with quiet_libraries(), preserved_caller_state():
         require("accelerate", extra="train")
-        output, stopped_at, history = _run(config, data, callbacks)
+        lock = lock_run_dir(config.train.output_dir)
+        try:
+            output, stopped_at, history = _run(config, data, callbacks)
+        finally:
+            if lock is not None:
+                lock.release()
         close_process_group()
     if stopped_at is not None:
         raise TerminatedError(stopped_at, output)
@@ -79,15 +85,7 @@ def _run(
     check_pooling(card.media.pool)
     training, validation = open_sets(config, card.levels, data)
     card = trained_card(card, training, config)
-    held_out = sum(len(labels) for labels in validation)
-    if not held_out and config.train.patience:
-        raise ConfigError("train.patience needs validation rows; set data.val_share, or mark rows split=val")
-    if 0 < held_out < FEW:
-        log.warning(
-            "only %d validation items: too few to select a checkpoint by SRCC; set data.val_share 0 to train on all "
-            "rows, or mark more rows split=val",
-            held_out,
-        )
+    held_out = _validation_items(config, validation)
     sampler = training_sampler(config, training)
     args = training_arguments(config, output / CHECKPOINTS, items=len(sampler), evaluate=bool(held_out))
     precision = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
@@ -113,7 +111,8 @@ def _run(
         log.info("%s: had stopped without progress (train.patience); a larger train.patience continues it", output)
     else:
         try:
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
+            with tensors_only(start, config.train.engine):
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
             progress.close()
             stop.close()
@@ -125,6 +124,20 @@ def _run(
         publish_best(output)
     trainer.accelerator.wait_for_everyone()
     return output, stop.stopped_at, history
+
+
+def _validation_items(config: RunConfig, validation: Sequence[LevelLabels]) -> int:
+    """Their number; refuses early stopping without any, and warns of few."""
+    count = sum(len(labels) for labels in validation)
+    if not count and config.train.patience:
+        raise ConfigError("train.patience needs validation rows; set data.val_share, or mark rows split=val")
+    if 0 < count < FEW:
+        log.warning(
+            "only %d validation items: too few to select a checkpoint by SRCC; set data.val_share 0 to train on all "
+            "rows, or mark more rows split=val",
+            count,
+        )
+    return count
 
 
 def _datasets(

@@ -20,8 +20,10 @@ from q_align.data.labels import Labels
 from q_align.errors import ConfigError
 from q_align.log import log
 from q_align.models.card import FILE
+from q_align.score.write_lock import OutputLock, is_lock_file, lock_output
 from q_align.train.checkpoints import last_checkpoint
 
+LOCK_SECONDS = 15.0  # loader workers of a killed run hold its lock for some seconds
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 HISTORY = "log_history.json"
@@ -44,6 +46,17 @@ RESUME_ONLY = (
 )
 
 
+def lock_run_dir(output_dir: str) -> OutputLock | None:
+    """Locks the folder of a run in the first of its processes; the predecessor of a requeued job gets time to end.
+
+    Raises:
+        ConfigError: when another process is writing there.
+    """
+    if not output_dir or os.environ.get("RANK", "0") != "0" or Path(output_dir).is_file():
+        return None
+    return lock_output(output_dir, folder=True, wait=LOCK_SECONDS)
+
+
 def prepare_run_dir(output_dir: str, *, resume: bool) -> tuple[Path, Path | None]:
     """The run's folder, and the checkpoint to resume from.
 
@@ -56,7 +69,7 @@ def prepare_run_dir(output_dir: str, *, resume: bool) -> tuple[Path, Path | None
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{output}: is a file; train.output_dir names a folder")
     start = None
-    if output.is_dir() and any(output.iterdir()):
+    if output.is_dir() and any(not is_lock_file(path.name) for path in output.iterdir()):
         start = last_checkpoint(output / CHECKPOINTS)
         if not resume:
             what = "continue it" if start else "begin it again (it has no checkpoint yet)"
@@ -138,7 +151,11 @@ def model_files(folder: Path) -> list[Path]:
     """The files of a checkpoint, or of a run, that make it a model."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     tops = [p.relative_to(folder).parts[0] for p in files]
-    return [p for p, top in zip(files, tops) if top not in RUN_ONLY and not top.startswith(RESUME_ONLY)]
+    return [
+        path
+        for path, top in zip(files, tops)
+        if not (top in RUN_ONLY or top.startswith(RESUME_ONLY) or is_lock_file(top))
+    ]
 
 
 def link_or_copy(path: Path, target: Path) -> None:

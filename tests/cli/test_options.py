@@ -13,7 +13,7 @@ from q_align.cli.options import limits, loading, sampling
 from q_align.cluster import ray_job
 from q_align.errors import ConfigError
 from q_align.models import device, quantize
-from q_align.score.score_files import sampled_as
+from q_align.score.run_settings import sampled_as
 from q_align.types import MediaSpec
 
 COMMANDS = {

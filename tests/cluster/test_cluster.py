@@ -28,6 +28,7 @@ from q_align.score.output_table import COLUMNS
 from q_align.score.resume import ResumeState, ScoringSummary, count_rows
 from q_align.score.scorer import Scorer
 from q_align.score.shards import read_shards
+from q_align.score.write_lock import lock_output
 from q_align.types import MediaSpec
 
 COUNT = 24
@@ -235,3 +236,12 @@ def test_a_killed_actor_loses_nothing(manifest: Path, model: str, tmp_path: Path
     assert killed == 1, err[-2000:]
     assert run.returncode == 1 and "Traceback" not in err, err[-2000:]
     compare(tmp_path / "out", Scorer.from_pretrained(model, device="cpu", workers=0), tmp_path / "media")
+
+
+def test_a_cluster_run_does_not_share_a_folder(manifest: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lock = lock_output(out, folder=True)
+    with pytest.raises(ConfigError, match="another process is writing there"):
+        run_job(ClusterJob((str(manifest),), str(out), model))
+    lock.release()
+    assert not out.exists(), "the refused run wrote nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from q_align.data.mixture_sampler import MixtureSampler, epoch_counts
 from q_align.data.same_source_sampler import SameSourceBatchSampler
 from q_align.data.samplers import build_sampler, source_batch_size
 from q_align.errors import ConfigError
-from q_align.log import log
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
@@ -33,6 +33,7 @@ def test_counts_by_hand() -> None:
     # a cap holds whatever the weight asks for
     assert epoch_counts([100, 50], weights=[0.5, 2], caps=[30, 40]) == [15, 40]
     assert epoch_counts([10], weights=[0.01]) == [1]
+    assert epoch_counts([10], caps=[1]) == [1]
 
 
 @pytest.mark.parametrize(
@@ -149,8 +150,7 @@ def built(**settings: object) -> list[int]:
     return epoch_of(build_sampler([12, 8], [12, 8], batch_size=4, seed=1, **settings), 1)
 
 
-def test_settings_choose_the_order(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "propagate", True)
+def test_settings_choose_the_order(messages: Callable[[], list[str]]) -> None:
     lengths = np.random.default_rng(0).permutation(20)
     mixture = MixtureSampler([12, 8], [12, 8], seed=1)
     assert built() == epoch_of(mixture, 1)
@@ -159,26 +159,24 @@ def test_settings_choose_the_order(caplog: pytest.LogCaptureFixture, monkeypatch
     assert built(lengths=lambda: lengths) == epoch_of(grouped, 1)
     one_source = SameSourceBatchSampler(mixture, SOURCES_OF_ROWS, batch_size=4, seed=1)
     assert built(sources=SOURCES_OF_ROWS) == epoch_of(one_source, 1)
-    assert not caplog.messages
+    assert not messages()
 
 
-def test_settings_without_effect_are_reported(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log, "propagate", True)
-
+def test_settings_without_effect_are_reported(messages: Callable[[], list[str]]) -> None:
     def never() -> np.ndarray:
         raise AssertionError("headers are read for nothing")
 
     batches = SOURCES_OF_ROWS[np.array(built(sources=SOURCES_OF_ROWS, lengths=never, tasks=TASKS)) % 20].reshape(-1, 4)
     assert (batches == batches[:, :1]).all()
-    assert [message.split(":")[0] for message in dict.fromkeys(caplog.messages)] == [
+    assert [message.split(":")[0] for message in messages()] == [
         "data.bucket is ignored",
         "data.balance is ignored",
     ]
-    caplog.clear()
-    built(sources=SOURCES_OF_ROWS, tasks=np.repeat("iqa", 20))  # balance is on by default; one task needs none
-    assert not caplog.messages
+
+
+def test_balance_of_one_task_needs_no_warning(messages: Callable[[], list[str]]) -> None:
+    built(sources=SOURCES_OF_ROWS, tasks=np.repeat("iqa", 20))  # balance is on by default
+    assert not messages()
 
 
 @pytest.mark.parametrize(

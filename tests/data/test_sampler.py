@@ -28,6 +28,15 @@ def test_whole_batches_hold_one_source(sizes: list[int], size: int, seed: int, e
     assert all(len(set(sources[batch])) == 1 for batch in batches)
 
 
+def test_a_fresh_sampler_is_at_the_first_epoch() -> None:
+    plain = EpochSampler(9, seed=3)
+    grouped = LengthGroupedSampler(plain, np.arange(9), batch_size=2, seed=3)
+    assert sorted(plain) == sorted(grouped) == list(range(9)), "visit 0 of every row"
+    assert len(plain) == len(grouped) == 9
+    grouped.set_epoch(2)
+    assert sorted(grouped) == list(range(18, 27)), "visit 2 of every row"
+
+
 def test_epochs_and_seeds_differ() -> None:
     orders = set()
     for seed in (0, 1):

@@ -21,6 +21,7 @@ from q_align.evaluation.score_cache import ScoreCache, item_key, model_fingerpri
 from q_align.evaluation.score_sets import score_sets
 from q_align.evaluation.settings import EvaluationSettings
 from q_align.evaluation.thresholds import check_thresholds, parse_thresholds
+from q_align.score.write_lock import lock_output
 from q_align.tasks import TASKS
 from q_align.types import Score
 
@@ -297,3 +298,15 @@ def test_thresholds() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             parse_thresholds([text])
+
+
+def test_two_evaluations_do_not_share_a_folder(rated: Path, fake: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    lock = lock_output(out, folder=True)
+    with pytest.raises(ConfigError, match="another process is writing there"):
+        evaluate_models(fake(), [str(rated / "labels.csv")], out, settings=FRESH)
+    lock.release()
+    assert not out.exists(), "the refused evaluation wrote nothing"
+    evaluate_models(fake(), [str(rated / "labels.csv")], out, settings=FRESH)
+    assert (out / "metrics.json").is_file()
+    lock_output(out, folder=True).release()

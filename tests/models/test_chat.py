@@ -197,6 +197,20 @@ def test_one_step_moves_every_trainable_parameter(backbone: Backbone) -> None:
     assert all("vision_tower" in name for name in frozen)
 
 
+def test_no_score_depends_on_what_is_frozen_at_loading(backbone: Backbone) -> None:
+    """Layers of the vision tower that nothing reads are frozen, and no others."""
+    weights = dict(backbone.model.named_parameters())
+    frozen = {name: p.detach().clone() for name, p in weights.items() if not p.requires_grad}
+    before = logp(backbone, ragged())
+    with torch.no_grad():
+        for name in frozen:
+            weights[name].add_(1.0)
+        after = logp(backbone, ragged())
+        for name, value in frozen.items():
+            weights[name].copy_(value)
+    assert torch.equal(after, before), sorted(frozen)
+
+
 def test_freezing_a_part(backbone: Backbone) -> None:
     model, family = backbone.model, family_of(backbone.card.family)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tiny_models import CHATML, GEMMA, IDEFICS, QWEN_IMAGE, THINKING, TINY, VICUNA, tokenizer_of
 
@@ -83,3 +85,19 @@ def test_a_template_that_numbers_frames_is_not_guessed_at() -> None:
     )
     with pytest.raises(CheckpointError, match=r"cannot tell from the chat template where frames go.*`prompt`"):
         read(template, "", "<|image_pad|>")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}",
+        "{{ 'a' * 10**10 }}",
+        "{{ 'a' * 10**6 }}",
+    ],
+)
+def test_a_template_that_loops_or_grows_is_refused(template: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"takes too|too long"):
+        read(template, QWEN_IMAGE, "<|image_pad|>")
+    assert time.monotonic() - begun < 60

@@ -379,3 +379,17 @@ def test_in_a_real_browser(results: Path, tmp_path: Path) -> None:
     for width, sideways, pictures, broken in zip(widths, numbers[::3], numbers[1::3], numbers[2::3], strict=True):
         assert sideways <= 0, f"at {width} pixels the page is {sideways} pixels too wide"
         assert pictures > 40 and broken == 0
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,x", "vbscript:x"])
+def test_only_web_addresses_become_links(results: Path, tmp_path: Path, url: str) -> None:
+    path = results / "a" / "second" / "metrics.json"
+    record = json.loads(path.read_text()) | {"card": {"cite": "someone", "url": url}}
+    path.write_text(json.dumps(record))
+    write_report([path.parent], tmp_path / "page.html", thumbnails=False)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert url in text
+    assert f'href="{url}' not in text
+    path.write_text(json.dumps(record | {"card": {"cite": "someone", "url": "https://a.test/x"}}))
+    write_report([path.parent], tmp_path / "page.html", thumbnails=False)
+    assert 'href="https://a.test/x"' in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -546,11 +546,18 @@ def test_pooling_of_frames(score: Callable[[list[str]], int], seven: Path, tmp_p
     assert score([*media, "--output", str(tmp_path / "min.jsonl"), "--resume", "--per-frame"]) == 1, "another pooling"
 
 
-def test_going_on_with_another_column(score: Callable[[list[str]], int], seven: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.parquet"
-    assert score([str(seven / "ok0.png"), "--output", str(out)]) == 0
-    assert score([str(seven / "ok*.png"), "--output", str(out), "--per-frame", "--resume"]) == 0
-    assert [row["frames"] for row in rows(out)] == [None] * 4
+def test_a_table_is_resumed_with_its_own_columns_only(
+    score: Callable[[list[str]], int], seven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("s.csv", "s.jsonl", "s.parquet", "s"):
+        out = tmp_path / kind
+        assert score([str(seven / "ok0.png"), "--output", str(out)]) == 0
+        for other in (["--per-frame"], ["--columns", "id,value"]):
+            assert score([str(seven / "ok*.png"), "--output", str(out), "--resume", *other]) == 1
+            assert "was scored with columns" in capsys.readouterr().err
+        assert len(list(TableRows(out))) == 1
+        assert score([str(seven / "ok*.png"), "--output", str(out), "--resume"]) == 0
+        assert len(list(TableRows(out))) == 4
 
 
 def test_names_from_the_standard_input(

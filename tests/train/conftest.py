@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,14 +50,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     build(seed=0, channels=[8, 12], blocks=[0, 1], hidden=32, layers=2, heads=2, mlp=48, tile=64).save(folder)
     return folder
-
-
-@pytest.fixture
-def messages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the package has logged so far."""
-    monkeypatch.setattr(logging.getLogger("q_align"), "propagate", True)
-    caplog.set_level("INFO", "q_align")
-    return lambda: list(dict.fromkeys(caplog.messages))
 
 
 Settle = Callable[..., RunConfig]

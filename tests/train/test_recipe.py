@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from trained import run
+from transformers import TrainerState
 
 from q_align.config.resolve import resolve_config
+from q_align.data.mixture_sampler import MixtureSampler
 from q_align.errors import TrainingError
 from q_align.models.backbone import Backbone, read_card
 from q_align.models.families import family_of
@@ -21,6 +23,7 @@ from q_align.models.parts import part_of
 from q_align.models.peft import add_lora, base_dtype
 from q_align.train.optimizer import parameter_groups
 from q_align.train.run import _backbone
+from q_align.train.trainer import SetEpoch
 
 LORA = {"model.lora.enabled": True, "model.lora.r": 4, "model.lora.alpha": 8, "model.lora.also_train": ["connector"]}
 ONE_STEP = {"train.max_steps": 1, "train.eval_every": 9, "train.warmup": 0, "train.schedule": "constant"}
@@ -188,3 +191,11 @@ def test_a_chat_model_trains_adapters_over_half_precision(settle, tmp_path: Path
     family = family_of("qwen2_5_vl")
     assert any(part_of(family, name.removeprefix("base_model.model.")) == "connector" for name in saved)
     assert config.train.precision is None
+
+
+@pytest.mark.parametrize("epoch", [0.0, 2.0])
+def test_the_sampler_is_set_to_the_epoch_that_begins(epoch: float) -> None:
+    """Under several processes and after a resume nobody else does it."""
+    sampler = MixtureSampler([5], [5], seed=0)
+    SetEpoch(sampler).on_epoch_begin(None, TrainerState(epoch=epoch), None)
+    assert sorted(sampler) == [5 * int(epoch) + row for row in range(5)]

@@ -17,12 +17,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from trained import run
+from transformers import TrainerCallback
 
 from q_align.data import rated_dataset
 from q_align.errors import CheckpointError, ConfigError, LabelError, MediaError, QAlignError, TrainingError
+from q_align.score.write_lock import lock_output
 from q_align.train.broken_items import BrokenItems
-from q_align.train.checkpoints import last_checkpoint, list_checkpoints
+from q_align.train.checkpoints import is_disk_full, last_checkpoint, list_checkpoints
 from q_align.train.nonfinite import LAG, LossCheck
+from q_align.train.run import run as train
 from q_align.train.run_result import TerminatedError
 from q_align.train.terminate import StopOnTerminate
 from q_align.types import Sample
@@ -347,3 +350,46 @@ def test_a_full_disk_keeps_the_last_checkpoint(settle, tmp_path: Path, monkeypat
     says(error, "disk full", "step 6", "last complete checkpoint: checkpoint-3", "--train.resume true")
     assert [p.name for p in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["checkpoint-3"]
     assert list((tmp_path / "run" / "checkpoints" / ".partial").iterdir()) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_runs_do_not_share_a_folder(settle, tmp_path: Path, monkeypatch, resume: bool) -> None:
+    monkeypatch.setattr("q_align.train.run_dir.LOCK_SECONDS", 0.0)
+    config = settle(**{"train.resume": resume})
+    lock = lock_output(tmp_path / "run", folder=True)
+    try:
+        with pytest.raises(ConfigError) as error:
+            run(config)
+        says(error, tmp_path / "run", "another process is writing there")
+    finally:
+        lock.release()
+    assert not (tmp_path / "run").exists(), "the refused run wrote nothing"
+
+
+def test_a_run_locks_its_folder_to_its_end(settle, tmp_path: Path) -> None:
+    class Other(TrainerCallback):
+        refused = 0
+
+        def on_step_end(self, *_: object, **__: object) -> None:
+            with pytest.raises(ConfigError, match="another process is writing there"):
+                lock_output(tmp_path / "run", folder=True)
+            self.refused += 1
+
+    other = Other()
+    train(settle(**{"train.epochs": 1}), callbacks=[other])
+    assert other.refused == 6
+    lock_output(tmp_path / "run", folder=True).release()
+
+
+@pytest.mark.parametrize("size", [20_000, 200_000])
+def test_an_optimizer_state_that_does_not_fit_is_a_full_disk(tmp_path: Path, size: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(Exception) as error:
+            torch.save({"state": torch.zeros(1_000_000)}, tmp_path / "optimizer.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_disk_full(error.value), str(error.value)
+    assert is_disk_full(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 3582464 vs 3582356"))
+    assert not is_disk_full(RuntimeError("shapes differ"))

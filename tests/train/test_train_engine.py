@@ -37,18 +37,17 @@ def test_good_launches_pass(engine: str, environ: dict[str, str], gpus: int) -> 
 @pytest.mark.parametrize(
     ("engine", "environ", "gpus", "says"),
     [
-        ("auto", {"SLURM_STEP_NUM_TASKS": "4"}, 1, "SLURM_STEP_NUM_TASKS is 4"),
-        ("auto", {"OMPI_COMM_WORLD_SIZE": "2"}, 1, "OMPI_COMM_WORLD_SIZE is 2"),
-        ("auto", {"MASTER_ADDR": "127.0.0.1"}, 0, "only one process would train"),
-        ("auto", {}, 4, "4 GPUs, but one process"),
-        ("zero2", {}, 1, "zero2 must be launched with torchrun"),
-        ("fsdp", {"WORLD_SIZE": "2"}, 0, "fsdp needs GPUs"),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "4"}, 1, "SLURM_STEP_NUM_TASKS is 4.*scripts/train.sh"),
+        ("auto", {"OMPI_COMM_WORLD_SIZE": "2"}, 1, "OMPI_COMM_WORLD_SIZE is 2.*scripts/train.sh"),
+        ("auto", {"MASTER_ADDR": "127.0.0.1"}, 0, "only one process would train.*scripts/train.sh"),
+        ("auto", {}, 4, "4 GPUs, but one process.*scripts/train.sh"),
+        ("zero2", {}, 1, "zero2 must be launched with torchrun.*scripts/train.sh"),
+        ("fsdp", {"WORLD_SIZE": "2"}, 0, "fsdp needs GPUs.*zero3"),
     ],
 )
 def test_broken_launches_are_refused(engine: str, environ: dict[str, str], gpus: int, says: str) -> None:
-    with pytest.raises(ConfigError, match=says) as error:
+    with pytest.raises(ConfigError, match=says):
         check_launch(engine, environ, gpus=gpus)
-    assert "scripts/train.sh" in str(error.value) or "zero3" in str(error.value)
 
 
 def accelerator(processes: int, kind: str) -> SimpleNamespace:

@@ -34,7 +34,8 @@ def test_a_run_leaves_a_model(settle, tiny: Path, tmp_path: Path, capfd: pytest.
     assert "shards" not in shown.err and "Loading weights" not in shown.err and "Warning" not in shown.err
     assert {p.name for p in output.iterdir()} == {
         *("checkpoints", "tensorboard", "config.yaml", "split.csv", "log_history.json"),
-        *("config.json", "model.safetensors", "q_align.json", "tokenizer.json"),
+        *("README.md", "config.json", "model.safetensors", "q_align.json", "tokenizer.json"),
+        ".lock",
     }
     assert list((output / "tensorboard").iterdir())
     assert yaml.safe_load((output / "config.yaml").read_text())["train"]["epochs"] == 2

@@ -7,11 +7,12 @@ Knows templates and text; no tokens, no images, no model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from q_align.errors import CheckpointError
+from q_align.models.chat.render_template import render_conversations
 
 QUESTION, ANSWER = "Which?", "This."
 
@@ -51,16 +52,14 @@ def read_template(
     if not template:
         return None
 
-    def render(frames: int, *more: dict[str, Any], opened: bool = True) -> str:
+    def user(frames: int) -> dict[str, Any]:
         content = [*({"type": "image"} for _ in range(frames)), {"type": "text", "text": QUESTION}]
-        turns = [{"role": "user", "content": content}, *more]
-        return str(
-            tokenizer.apply_chat_template(
-                turns, chat_template=template, tokenize=False, add_generation_prompt=opened, **options
-            )
-        )
+        return {"role": "user", "content": content}
 
-    one, two = render(1), render(2)
+    answer = {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}
+    asked = [([user(1)], True), ([user(2)], True)]
+    asked.append(([user(1), answer], False))
+    one, two, closed = render_conversations(tokenizer, template, options, asked, where)
     frame = _unit(one, two, image_token)
     if frame is None or one.count(QUESTION) != 1:
         raise CheckpointError(
@@ -70,7 +69,9 @@ def read_template(
     # "Assistant:" is followed by a space, a new line or a special token is not
     glue = " " if one[-1:].isalnum() or one[-1:] in ":.!?" else ""
     text = one.replace(frame, "{image}").replace(QUESTION, "{question}") + glue + "{stem}"
-    return Layout(text, frame, _end(render))
+    # what follows the assistant's words when the turn is over
+    end = closed.rpartition(ANSWER)[2] if ANSWER in closed else ""
+    return Layout(text, frame, end)
 
 
 def _unit(one: str, two: str, token: str) -> str | None:
@@ -84,10 +85,3 @@ def _unit(one: str, two: str, token: str) -> str | None:
         if one.count(piece) == 1 and one.replace(piece, piece * 2) == two:
             return piece
     return None
-
-
-def _end(render: Callable[..., str]) -> str:
-    """What follows the assistant's words when the turn is over."""
-    answer = {"role": "assistant", "content": [{"type": "text", "text": ANSWER}]}
-    text = render(1, answer, opened=False)
-    return text.rpartition(ANSWER)[2] if ANSWER in text else ""

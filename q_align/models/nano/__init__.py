@@ -17,6 +17,7 @@ from q_align.models.card import ModelCard
 from q_align.models.nano.encoder import PROMPT, NanoEncoder
 from q_align.models.nano.shape import NanoShape
 from q_align.models.nano.tokenizer import make_tokenizer
+from q_align.models.nano.weights_header import check_sizes
 
 if TYPE_CHECKING:
     from q_align.models.backbone import Backbone
@@ -80,22 +81,23 @@ def load(
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: no {name}; write checkpoints with q-align train or Backbone.save")
     shape = NanoShape.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    model = _bare(folder, shape, dtype) if bare else _pretrained(folder, dtype)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{folder}: no model.safetensors")
+    check_sizes(shape, weights)
+    model = _bare(weights, shape, dtype) if bare else _pretrained(folder, dtype)
     # channels last is what CPU convolutions run fastest in
     model.vision.to(memory_format=torch.channels_last)
     encoder = NanoEncoder.load(folder, prompt=card.prompt, media=card.media, tile=shape.tile, tokens=shape.pool**2)
     return model.eval(), encoder
 
 
-def _bare(folder: Path, shape: NanoShape, dtype: str) -> Any:
+def _bare(weights: Path, shape: NanoShape, dtype: str) -> Any:
     from safetensors.torch import load_file
 
     from q_align.models.nano.network import NanoNetwork
     from q_align.models.nano.vision import fold_normalisation
 
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise CheckpointError(f"{folder}: no model.safetensors")
     # not on the meta device: its random numbers import the compiler, which takes longer than making these few
     with torch.random.fork_rng(devices=[]):
         model = NanoNetwork(shape)
