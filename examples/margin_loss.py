@@ -2,9 +2,9 @@
 
     export PYTHONPATH=examples Q_ALIGN_PLUGINS=margin_loss
     q-align train --config nano --data.train labels.csv --train.output_dir runs/margin \\
-        --loss.name margin --loss.options.margin.margin 0.3
+        --loss.name margin --loss.options.margin '{margin: 0.3}'
 
-Blended with another loss: --loss.name blend --loss.weights.soft 1 --loss.weights.margin 0.5
+Blended with another loss: --loss.name blend --loss.weights '{soft: 1, margin: 0.5}'
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def margin_loss(prediction: Prediction, targets: Targets, *, margin: float = 0.5
     """Margin ranking loss, max(0, margin - (predicted gap) * sign(rated gap)), averaged over the ordered pairs.
 
     Args:
-        margin: on the level scale; set by loss.options.margin.margin.
+        margin: on the level scale; set by loss.options.
     """
     assert prediction.value is not None  # (B,), because of `needs`
     predicted = prediction.value[:, None] - prediction.value[None, :]  # (B, B)

@@ -148,10 +148,9 @@ def cut(frame: Image.Image) -> Tensor:
     return squares.flatten(2).flatten(0, 1)
 
 
-def load(path: str | Path, card: ModelCard, *, dtype: str = "float32", attn: str | None = None) -> tuple[Any, Any]:
+def load(path: str | Path, card: ModelCard, *, dtype: str = "float32") -> tuple[Any, Any]:
     """What q_align calls: a checkpoint folder -> model and encoder. `card.media` says how images are opened."""
-    options = {} if attn is None else {"attn_implementation": attn}
-    model = PatchForRating.from_pretrained(path, dtype=getattr(torch, dtype), local_files_only=True, **options)
+    model = PatchForRating.from_pretrained(path, dtype=getattr(torch, dtype), local_files_only=True)
     return model.eval(), PatchEncoder(Tokenizer.from_file(str(Path(path) / "tokenizer.json")), card.media)
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -23,7 +22,7 @@ GROUPS = {
     "pools": ("median", "median_pool"),
     "readouts": ("top_level", "top_level_readout"),
 }
-SHORT = ("--train.max_steps", "2", "--train.batch_size", "4", "--train.report_to", "[]", "--train.workers", "0")
+SHORT = ("--train.max_steps", "2", "--train.batch_size", "4", "--train.report_to", "[]")
 COMMANDS = """
 import contextlib, io, json, sys
 from q_align.cli.main import main
@@ -57,8 +56,9 @@ def q_align(*commands: tuple[object, ...], plugins: str = ALL, path: Path = EXAM
     return [(code, out, (err.strip().splitlines() or [""])[-1]) for code, out, err in results]
 
 
-def train(base: Path, labels: Path, output: Path, *words: object) -> tuple[object, ...]:
-    return ("train", "--model.path", base, "--data.train", labels, "--train.output_dir", output, *SHORT, *words)
+def train(base: Path, labels: Path, output: Path, *words: object, workers: int = 0) -> tuple[object, ...]:
+    place = ("--model.path", base, "--data.train", labels, "--train.output_dir", output)
+    return ("train", *place, *SHORT, "--train.workers", workers, *words)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_without_the_plugin_the_error_says_what_is_missing(patch: Path, few: Pat
 def test_worker_and_training_processes(patch: Path, few: Path, tmp_path: Path) -> None:
     """Two processes of torchrun, each with two loader workers, know what the environment names."""
     run = tmp_path / "run"
-    words: tuple[Any, ...] = train(patch, few, run, "--loss.name", "margin", "--media.pool", "median")
+    words = train(patch, few, run, "--loss.name", "margin", "--media.pool", "median", workers=2)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "q_align"]
-    python(*launch, *map(str, words[: -len(SHORT)]), *map(str, words[-4:]), *SHORT[:-1], "2")
+    python(*launch, *map(str, words))
     assert json.loads((run / "q_align.json").read_text())["tasks"] == ["match"]
