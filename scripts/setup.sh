@@ -33,5 +33,5 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   # torch first and alone: its version decides which build pip takes for everything else
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
-  echo "$wanted" >"$stamp"
+  echo "$wanted" | tee .venv/installed >"$stamp"
 fi
