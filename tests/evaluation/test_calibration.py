@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from q_align.errors import ConfigError, QAlignError
 from q_align.evaluation.calibration import fit_calibration
+from q_align.levels import LevelScheme
 from q_align.models.card import ModelCard
+from q_align.readout import ReadoutSpec
 from q_align.score.scale import KINDS, LEVEL, Scale, find_scale, map_scores
 from q_align.types import Score
 
@@ -112,3 +114,28 @@ def test_scores_and_rows_on_a_scale() -> None:
     assert scale.score(failed) == failed and scale.apply(None, None) == (None, None)
     level = find_scale(LEVEL, card)
     assert level.identity and level.score(score) is score and not scale.identity
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_items_without_a_score_or_a_mos_do_not_count(kind: str) -> None:
+    score, mos = SCORE.copy(), CURVE.copy()
+    score[:5], mos[5:9] = np.nan, np.inf
+    assert fit_calibration(score, mos, kind=kind) == fit_calibration(SCORE[9:], CURVE[9:], kind=kind)
+
+
+def test_isotonic_knots_are_the_ends_of_its_plateaus() -> None:
+    score = np.arange(1.0, 13.0)
+    record = fit_calibration(score, [1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 9, 9], kind="isotonic")
+    assert record["score"] == [1, 4, 5, 8, 9, 12] and record["mos"] == [1, 1, 5, 5, 9, 9]
+
+
+def test_a_thinned_isotonic_fit_keeps_both_ends() -> None:
+    record = fit_calibration(np.arange(500.0), np.arange(500.0) ** 2, kind="isotonic")
+    assert len(record["score"]) == 100
+    assert (record["score"][0], record["score"][-1]) == (0, 499)
+
+
+def test_scales_of_other_level_values() -> None:
+    card = ModelCard("nano", ReadoutSpec("levels", LevelScheme(values=(10, 8, 6, 4, 2))))
+    assert [find_scale("unit", card).apply(v)[0] for v in (2, 6, 10)] == pytest.approx([0, 0.5, 1])
+    assert [find_scale("percent", card).apply(v)[0] for v in (2, 6, 10)] == pytest.approx([0, 50, 100])

@@ -81,3 +81,10 @@ def test_seed_decides() -> None:
     assert compute_metrics(mos, score, seed=1)["srcc_ci"] != compute_metrics(mos, score, seed=2)["srcc_ci"]
     low, high = compute_metrics(mos, score)["srcc_ci"]
     assert low < srcc(mos, score) < high
+
+
+def test_means_are_those_of_the_resampled_items() -> None:
+    columns = np.random.default_rng(3).normal(size=(30, 2))
+    found = bootstrap.bootstrap_means(columns, number=20, seed=5)
+    blocks = np.concatenate(list(bootstrap.resample_counts(30, number=20, seed=5))).astype(int)
+    np.testing.assert_allclose(found, [columns[np.repeat(np.arange(30), counts)].mean(0) for counts in blocks])

@@ -119,3 +119,17 @@ def test_rmse_of_constant_scores_is_compared_although_correlations_are_undefined
     (pair,) = compare_scores(mos, {"a": mos, "b": np.full(20, 3.0)}, resamples=100)
     assert math.isnan(pair["srcc"]["b"]) and math.isnan(pair["srcc"]["bootstrap_p"])
     assert pair["rmse_raw"]["a"] == 0 and pair["rmse_raw"]["bootstrap_p"] < 0.05
+
+
+@pytest.mark.parametrize(("r_a", "r_b", "r_ab"), [(1.0, 0.5, 0.5), (-1.0, 0.5, -0.5), (0.5, 0.5, 1.0)])
+def test_a_perfect_correlation_has_no_test(r_a: float, r_b: float, r_ab: float) -> None:
+    assert all(math.isnan(value) for value in steiger(r_a, r_b, r_ab, 100))
+
+
+def test_the_p_of_the_bootstrap_agrees_with_the_analytic_one() -> None:
+    ratios = []
+    for seed in range(6):
+        mos, scores = sample(seed, n=300)
+        (found,) = compare_scores(mos, scores, resamples=1000)
+        ratios.append(found["plcc"]["bootstrap_p"] / found["plcc"]["williams_p"])
+    assert np.median(ratios) == pytest.approx(1, abs=0.15)
