@@ -2,6 +2,7 @@
 
     python scripts/mutate.py                      # all groups, 40 mutants of each, about an hour on one core
     python scripts/mutate.py levels losses --sample 0        # every mutant of two groups
+    python scripts/mutate.py levels --again                  # only the recorded survivors, after new tests
     python scripts/mutate.py metrics --list                  # only print the mutants
 
 The mutants live in a copy of the repository in a temporary folder. Heavy libraries are imported once; a process forked
@@ -105,8 +106,8 @@ def child_of(parent: ast.AST, field: str, index: int | None) -> ast.AST:
     return value if index is None else value[index]
 
 
-def mutants(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, before, after, whole source) of each mutant of a file."""
+def mutants(path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """("line:column", before, after, whole source) of each mutant of a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for parent, field, index in list(places(tree)):
         old = child_of(parent, field, index)
@@ -114,7 +115,12 @@ def mutants(path: Path) -> Iterator[tuple[int, str, str, str]]:
             replace(parent, field, index, new)
             source = ast.unparse(tree)
             replace(parent, field, index, old)
-            yield getattr(old, "lineno", 0), ast.unparse(old), ast.unparse(new), source
+            yield (
+                f"{getattr(old, 'lineno', 0)}:{getattr(old, 'col_offset', 0)}",
+                ast.unparse(old),
+                ast.unparse(new),
+                source,
+            )
 
 
 def replace(parent: ast.AST, field: str, index: int | None, new: ast.AST) -> None:
@@ -180,6 +186,7 @@ def main() -> None:
     parser.add_argument("groups", nargs="*", default=[], help=f"of {', '.join(GROUPS)}; default: all")
     parser.add_argument("--sample", type=int, default=40, help="mutants of each group, drawn with --seed; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="only the survivors of the record, which is updated")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     options = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
@@ -199,24 +206,32 @@ def main() -> None:
         sys.path.insert(0, folder)
         sys.dont_write_bytecode = True
         for group in options.groups or GROUPS:
-            record[group] = run_group(group, options)
+            if options.again and not record.get(group, {}).get("survivors"):
+                continue
+            record[group] = run_group(group, options, record.get(group, {}) if options.again else None)
             if not options.list:
                 RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def run_group(group: str, options: argparse.Namespace) -> dict[str, object]:
+def run_group(group: str, options: argparse.Namespace, before: dict | None = None) -> dict[str, object]:
+    """Runs the mutants of a group, or again the survivors of the record `before`; the new record."""
     pattern, names = GROUPS[group]
     files = [p for p in sorted(Path().glob(pattern)) if tests_of(p, names)]
     found = [(path, *mutant) for path in files for mutant in mutants(path)]
-    if options.sample and len(found) > options.sample:
-        found = sorted(random.Random(options.seed).sample(found, options.sample), key=lambda m: (m[0], m[1]))
+    if before is not None:
+        alive = {(one["file"], one["place"], one["old"], one["new"]) for one in before["survivors"]}
+        found = [one for one in found if (str(one[0]), *one[1:4]) in alive]
+    elif options.sample and len(found) > options.sample:
+        found = sorted(
+            random.Random(options.seed).sample(found, options.sample), key=lambda m: (m[0], int(m[1].split(":")[0]))
+        )
     if options.list:
-        print(*(f"{path}:{line}: {old} -> {new}" for path, line, old, new, _ in found), sep="\n")
+        print(*(f"{path}:{place}: {old} -> {new}" for path, place, old, new, _ in found), sep="\n")
         return {}
     preload([t for path in files for t in tests_of(path, names)])
     results: list[dict[str, object]] = []
     limits: dict[str, float] = {}
-    for path, line, old, new, source in found:
+    for path, place, old, new, source in found:
         tests = tests_of(path, names)
         if (key := " ".join(tests)) not in limits:
             outcome, spent = run_tests(tests, None)
@@ -227,10 +242,12 @@ def run_group(group: str, options: argparse.Namespace) -> dict[str, object]:
         path.write_text(source, encoding="utf-8")
         outcome, spent = run_tests(tests, limits[key])
         path.write_text(original, encoding="utf-8")
-        results.append({"file": str(path), "line": line, "old": old, "new": new, "outcome": outcome})
-        print(f"{outcome:9s} {spent:5.1f}s {path}:{line}: {old} -> {new}".replace("\n", " "), flush=True)
+        results.append({"file": str(path), "place": place, "old": old, "new": new, "outcome": outcome})
+        print(f"{outcome:9s} {spent:5.1f}s {path}:{place}: {old} -> {new}".replace("\n", " "), flush=True)
     alive = [r for r in results if r["outcome"] == "survived"]
     print(f"mutate: {group}: {len(results) - len(alive)} of {len(results)} killed", flush=True)
+    if before is not None:
+        return {"mutants": before["mutants"], "killed": before["mutants"] - len(alive), "survivors": alive}
     return {"mutants": len(results), "killed": len(results) - len(alive), "survivors": alive}
 
 

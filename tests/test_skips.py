@@ -21,7 +21,7 @@ def test_four(): pass
 MODULE = 'import pytest\npytest.importorskip("no_such_library")\ndef test_five(): pass\n'
 
 
-@pytest.mark.parametrize(("ci", "processes"), [("true", "2"), ("", "0")])
+@pytest.mark.parametrize(("ci", "processes"), [("true", "1"), ("", "0")])
 def test_what_may_be_skipped(tmp_path: Path, ci: str, processes: str) -> None:
     def run() -> tuple[int, str]:
         command = [sys.executable, "-m", "pytest", "-n", processes, "-p", "no:cacheprovider", "."]

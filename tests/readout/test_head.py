@@ -55,6 +55,7 @@ def test_the_value_is_a_linear_map_of_the_last_hidden_state(rater: Backbone) -> 
     value = values(rater)
     hook.remove()
     head = rater.model.get_submodule("rating_head")
+    assert head(seen[0]).shape == (*seen[0].shape[:-1], 1)
     expected = 3 + 2 * (seen[0][:, -1].double() @ head.weight.double()[0] + head.bias.double())
     torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=0)
 

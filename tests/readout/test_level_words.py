@@ -16,6 +16,7 @@ from q_align.models.backbone import Backbone
 from q_align.models.nano import build
 from q_align.models.prompting import build_turn
 from q_align.readout import LevelWords, ReadoutSpec, make_readout
+from q_align.readout.base import score_levels
 
 
 class Stems:
@@ -62,3 +63,23 @@ def test_the_value_is_the_expectation_in_training_and_in_scoring() -> None:
     torch.testing.assert_close(trained.value, scored.value, atol=1e-5, rtol=0)
     np.testing.assert_allclose(nano.readout.values(nano.readout.rows(scored).numpy()), scored.value, atol=1e-5)
     assert scored.nll is None and trained.nll is not None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_model_without_finite_numbers_gives_an_error_and_no_score(value: float) -> None:
+    logp = torch.tensor([0.0, value, 0.0, 0.0, 0.0])
+    score = score_levels("a", logp, LevelScheme())
+    assert score.id == "a" and score.value is None and "no finite number" in str(score.error)
+
+
+def test_tasks_that_share_an_image_have_the_values_of_each_alone(tmp_path: Path) -> None:
+    qwen = Backbone.from_pretrained(make("qwen2_5_vl", tmp_path))
+    frames = [Image.new("RGB", (40, 60), "red")]
+    turns = [build_turn(qwen.card, task, frames) for task in ("iqa", "iaa")]
+    with torch.no_grad():
+        shared = qwen.readout.read(
+            qwen.model, qwen.readout.share(turns[:1], [(turn.question, turn.stem) for turn in turns])
+        )
+        alone = qwen.readout.read(qwen.model, qwen.readout.encode(turns))
+    assert shared.value.shape == (1, 2)
+    assert torch.allclose(shared.value[0], alone.value, atol=1e-4)

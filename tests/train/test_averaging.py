@@ -127,6 +127,23 @@ def test_adapters_are_averaged_by_their_weight_changes(tiny: Path, tmp_path: Pat
     assert json.loads((mean / "adapter_config.json").read_text())["r"] == 4 + 2 + 4
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0], [0, 0, 1]])
+def test_an_adapter_and_a_whole_model_have_no_mean(tiny: Path, tmp_path: Path, order: list[int]) -> None:
+    parts = [adapter(tmp_path / "adapter", tiny, 0), tiny]
+    with pytest.raises(TrainingError, match="one is an adapter, the other a whole model"):
+        average([parts[number] for number in order], tmp_path / "mean")
+
+
+def test_the_mean_of_adapters_has_the_other_files_of_the_last(tiny: Path, tmp_path: Path) -> None:
+    parts = [adapter(tmp_path / str(n), tiny, n) for n in (0, 1)]
+    (parts[1] / "notes").mkdir()
+    (parts[1] / "notes" / "a.txt").write_text("of the last")
+    mean = average(parts, tmp_path / "mean")
+    names = [{str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()} for folder in (parts[1], mean)]
+    assert names[0] == names[1]
+    assert (mean / "notes" / "a.txt").read_text() == "of the last"
+
+
 def test_factors_of_opposite_signs_are_the_same_model(tiny: Path, tmp_path: Path) -> None:
     parts = [adapter(tmp_path / "plus", tiny, 0), adapter(tmp_path / "minus", tiny, 0, sign=-1)]
     found, one = change(average(parts, tmp_path / "mean"), tiny), change(parts[0], tiny)
